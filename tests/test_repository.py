@@ -1,0 +1,101 @@
+"""The files around the code: the lock, the version, the Makefile, the package that would be published."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def locked() -> dict[str, list[str]]:
+    """Each locked package with the lines of its entries, hashes included."""
+    entries: dict[str, list[str]] = {}
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        if match := re.match(r"[A-Za-z0-9_.-]+(?===)", line):
+            entries.setdefault(name := normalised(match[0]), [])
+        if line and not line.lstrip().startswith("#"):
+            entries[name].append(line)
+    return entries
+
+
+def test_lock_names_no_package_index():
+    text = (ROOT / "requirements.txt").read_text()
+    assert "://" not in text
+    assert not re.search(r"^\s*-", text.replace("    --hash=", "    hash="), re.MULTILINE)
+
+
+def test_lock_pins_and_hashes_every_dependency():
+    entries = locked()
+    extras = PROJECT["optional-dependencies"]
+    wanted = PROJECT["dependencies"] + extras["quickstart"] + extras["test"] + extras["dev"]
+    names = {normalised(re.match(r"[A-Za-z0-9_.-]+", requirement)[0]) for requirement in wanted}
+    missing = names - entries.keys() - {"denoise-jax"}
+    assert not missing, f"requirements.txt lacks {sorted(missing)}: run make lock"
+    unhashed = [
+        name for name, lines in entries.items() if not any("--hash=sha256:" in line for line in lines)
+    ]
+    assert not unhashed
+
+
+def test_version_is_the_same_everywhere():
+    tree = ast.parse((ROOT / "denoise_jax/__init__.py").read_text())
+    assigned = {node.targets[0].id: node.value.value for node in tree.body if isinstance(node, ast.Assign)}
+    assert assigned["__version__"] == PROJECT["version"]
+
+
+def test_readme_and_makefile_agree_on_the_targets():
+    readme = ROOT / "README.md"
+    if not readme.exists():
+        pytest.skip("no README yet")
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z-]+)", " ".join(code_in(readme.read_text()))))
+    assert named <= targets, f"the README names targets that the Makefile lacks: {sorted(named - targets)}"
+    unnamed = {"quickstart", "setup", "test"} - named
+    assert not unnamed, f"the README does not name {sorted(unnamed)}"
+
+
+def code_in(markdown: str) -> list[str]:
+    """The fenced and inline code of a Markdown text."""
+    return re.findall(r"^```.*?^```|`[^`\n]+`", markdown, re.MULTILINE | re.DOTALL)
+
+
+def test_quickstart_lines_stand_in_the_readme():
+    readme = ROOT / "README.md"
+    if not readme.exists():
+        pytest.skip("no README yet")
+    recipe = (ROOT / "Makefile").read_text().split("\nquickstart:")[1].split("\n\n")[0]
+    commands = re.findall(r"^\t(denoise-jax (?:vocab|train|evaluate) .*)$", recipe, re.MULTILINE)
+    missing = [command for command in commands if command not in readme.read_text()]
+    assert commands
+    assert not missing, f"the README's quick start differs from make quickstart: {missing}"
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_packages_and_nothing_else(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    folders = {name.split("/")[0] for name in names}
+    allowed = {"denoise_jax", "tasks", "configs", f"denoise_jax-{PROJECT['version']}.dist-info"}
+    assert "denoise_jax/config.py" in names
+    assert folders <= allowed, f"stray files in the wheel: {sorted(folders - allowed)}"
+    assert any(name.endswith("licenses/LICENSE") for name in names)
