@@ -24,7 +24,7 @@ help:  ## list the targets
 
 setup: $(STAMP)  ## install everything, hash-checked, in .venv
 
-# setuptools and wheel come first: one dependency has no wheel, and is so built with our pinned setuptools.
+# setuptools comes first, alone: one dependency (promise) has no wheel, and is then built with this pinned one.
 $(STAMP): requirements.txt pyproject.toml
 	@case "$(VERSION)" in 3.11|3.12|3.13) ;; *) \
 	  echo "denoise_jax needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $(or $(VERSION),not there): try make PYTHON=python3.12" >&2; \
@@ -32,7 +32,9 @@ $(STAMP): requirements.txt pyproject.toml
 	@if ! "$(VENV)/bin/python" -c 'import pip, sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(VERSION)")' 2>/dev/null; then \
 	  rm -rf "$(VENV)" && "$(BASE_PYTHON)" -m venv "$(VENV)"; fi
 	@rm -f "$(VENV)"/.installed-*
-	"$(VENV)/bin/python" -m pip install --quiet --require-hashes --no-deps --constraint requirements.txt setuptools wheel
+	@echo "Installing into $(VENV) with Python $(VERSION): about 3.5 GB, a few minutes."
+	@awk '/^[^ #]/ { wanted = /^setuptools==/ } wanted' requirements.txt > "$(VENV)/setuptools.txt"
+	"$(VENV)/bin/python" -m pip install --quiet --require-hashes --no-deps --requirement "$(VENV)/setuptools.txt"
 	"$(VENV)/bin/python" -m pip install --quiet --require-hashes --no-deps --no-build-isolation --requirement requirements.txt
 	"$(VENV)/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
