@@ -1,0 +1,109 @@
+"""Attention over packed rows, told apart by segment ids.
+
+`attend` is the one place where scores are computed, so that a fused kernel can take its place. It is given
+segment ids and a causal flag rather than a dense mask, because that is what such kernels take.
+
+Shape letters: B batch, T query positions, S key positions, D width, H heads, K head width.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from denoise_jax.config import ModelConfig
+from denoise_jax.model.dropout import dropout
+
+# Far below any score, far above the float32 minimum: differences of two such numbers stay finite.
+MASKED = -1e30
+LOWEST_MAXIMUM = -1e20
+
+
+def visible(query_segments_BT: jax.Array, key_segments_BS: jax.Array, *, causal: bool) -> jax.Array:
+    """Which keys each query may see, bool [B, T, S]: its own segment, no padding (segment 0), no later row index."""
+    queries_BT1, keys_B1S = query_segments_BT[:, :, None], key_segments_BS[:, None, :]
+    mask_BTS = (queries_BT1 == keys_B1S) & (keys_B1S != 0)
+    if causal:
+        rows, columns = mask_BTS.shape[1:]
+        mask_BTS &= (jnp.arange(rows)[:, None] >= jnp.arange(columns)[None, :])[None]
+    return mask_BTS
+
+
+def attend(
+    query_BTHK: jax.Array,
+    key_BSHK: jax.Array,
+    value_BSHK: jax.Array,
+    query_segments_BT: jax.Array,
+    key_segments_BS: jax.Array,
+    *,
+    causal: bool,
+    dropout_rate: float = 0.0,
+    dropout_key: jax.Array | None = None,
+) -> jax.Array:
+    """Scaled dot-product attention inside segments; returns [B, T, H, K] in the dtype of the values.
+
+    Scores and sums are float32. Segments are contiguous in a row, so causality is by row index. The division
+    by the sum comes after the product with the values, on [T, K] instead of [T, S] numbers. A query that sees
+    no key (padding, or a segment absent from the keys) gets zeros, and passes no gradient on.
+    """
+    scale = query_BTHK.shape[-1] ** -0.5
+    scores_BHTS = jnp.einsum(
+        "BTHK,BSHK->BHTS", query_BTHK * scale, key_BSHK, preferred_element_type=jnp.float32
+    )
+    mask_B1TS = visible(query_segments_BT, key_segments_BS, causal=causal)[:, None]
+    scores_BHTS = jnp.where(mask_B1TS, scores_BHTS, MASKED)
+    maximum_BHT1 = jnp.maximum(scores_BHTS.max(axis=-1, keepdims=True), LOWEST_MAXIMUM)
+    weights_BHTS = jnp.exp(scores_BHTS - jax.lax.stop_gradient(maximum_BHT1))
+    total_BTH1 = jnp.einsum("BHTS->BTH", weights_BHTS)[..., None]
+    weights_BHTS = dropout(weights_BHTS, dropout_rate, dropout_key).astype(value_BSHK.dtype)
+    mixed_BTHK = jnp.einsum("BHTS,BSHK->BTHK", weights_BHTS, value_BSHK)
+    seen_BTH1 = total_BTH1 > 0
+    return mixed_BTHK * jnp.where(seen_BTH1, 1 / jnp.where(seen_BTH1, total_BTH1, 1), 0).astype(
+        mixed_BTHK.dtype
+    )
+
+
+class Attention(nnx.Module):
+    """Multi-head attention with biases on all four projections, as in BART. Kernels are [D, H*K] and [H*K, D]."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        def linear():
+            return nnx.Linear(
+                config.embed_dim,
+                config.embed_dim,
+                dtype=jnp.dtype(config.compute_dtype),
+                kernel_init=nnx.initializers.normal(config.init_std),
+                rngs=rngs,
+            )
+
+        self.query, self.key, self.value, self.out = linear(), linear(), linear(), linear()
+        self.num_heads = config.num_heads
+        self.dropout_rate = config.attention_dropout
+
+    def _split_heads(self, x_BTD: jax.Array) -> jax.Array:
+        return x_BTD.reshape(*x_BTD.shape[:-1], self.num_heads, -1)
+
+    def keys_values(self, source_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Projected keys and values, [B, S, H, K] each: what a decoding cache holds."""
+        return self._split_heads(self.key(source_BSD)), self._split_heads(self.value(source_BSD))
+
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        keys_values: tuple[jax.Array, jax.Array],
+        query_segments_BT: jax.Array,
+        key_segments_BS: jax.Array,
+        *,
+        causal: bool = False,
+        dropout_key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Attention of x over projected keys and values; returns [B, T, D] in the compute dtype."""
+        mixed_BTHK = attend(
+            self._split_heads(self.query(x_BTD)),
+            *keys_values,
+            query_segments_BT,
+            key_segments_BS,
+            causal=causal,
+            dropout_rate=self.dropout_rate,
+            dropout_key=dropout_key,
+        )
+        return self.out(mixed_BTHK.reshape(x_BTD.shape))

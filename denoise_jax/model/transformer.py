@@ -1,0 +1,231 @@
+"""The encoder-decoder and its parameters: embeddings, the two stacks of layers, the output.
+
+Parameters are a plain nested dict of float32 arrays, `{"embedding": {"tokens": ...}, "encoder": {"layers": ...}}`,
+in which the layers of a stack share leaves with a leading layer axis. `init_params` makes it, `module` puts it to
+use inside `jax.jit` and `jax.grad`. Where arrays live is the caller's affair: `constrain` is called with what should
+be pinned to a mesh.
+
+Shape letters: B batch, S source positions, T target positions, D width, V padded vocabulary, P rows of a
+position table, L layers.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from denoise_jax.config import ModelConfig
+from denoise_jax.model.dropout import dropout, spread, split
+from denoise_jax.model.layers import DecoderLayer, EncoderLayer, LayerNorm
+
+Constrain = Callable[[jax.Array, str], jax.Array]
+
+# Logit of a padding column: no probability is left of it, and sums over columns stay finite in bfloat16 too.
+NEVER = -1e9
+
+
+def identity(x: jax.Array, kind: str) -> jax.Array:
+    """The `constrain` of a single device: leaves `x` of kind "residual" or "logits" as it is."""
+    return x
+
+
+def padded_vocab_size(config: ModelConfig, vocab_size: int) -> int:
+    """Rows of the token table, V: the vocabulary rounded up to a multiple of `vocab_multiple`."""
+    return -(-vocab_size // config.vocab_multiple) * config.vocab_multiple
+
+
+class Stack(nnx.Module):
+    """One side of the model: positions, embedding norm and layers stacked on a leading axis."""
+
+    def __init__(self, config: ModelConfig, layer_type: type[nnx.Module], num_layers: int, rngs: nnx.Rngs):
+        table_PD = jax.random.normal(rngs.params(), (config.max_positions, config.embed_dim))
+        self.positions = nnx.Param(config.init_std * table_PD)
+        if config.embedding_norm:
+            self.embedding_norm = LayerNorm(config)
+        layer_keys = jax.random.split(rngs.params(), num_layers)
+        self.layers = jax.vmap(lambda key: layer_type(config, nnx.Rngs(key)))(layer_keys)
+        if config.norm_position == "pre":
+            self.final_norm = LayerNorm(config)
+        self.num_layers = num_layers
+        self.config = config
+
+    def embed(self, embedded_BTD: jax.Array, positions_BT: jax.Array, key: jax.Array | None) -> jax.Array:
+        """Token embeddings plus positions, normalised, in the compute dtype; the sum is float32."""
+        if positions_BT.shape[1] > self.config.max_positions:
+            raise ValueError(
+                f"rows of {positions_BT.shape[1]} tokens exceed max_positions={self.config.max_positions}: "
+                "raise max_positions or shorten the rows"
+            )
+        x_BTD = embedded_BTD + self.positions[positions_BT]
+        if self.config.embedding_norm:
+            x_BTD = self.embedding_norm(x_BTD)
+        return dropout(x_BTD.astype(self.config.compute_dtype), self.config.dropout, key)
+
+    def cast_layers(self) -> nnx.Module:
+        """Stacked layers with matrices in the compute dtype; vectors stay float32 until they are used."""
+        dtype = self.config.compute_dtype
+        return jax.tree.map(lambda p: p.astype(dtype) if p.ndim > 2 else p, self.layers)
+
+    def unstack_layers(self) -> list[nnx.Module]:
+        """The layers one by one, cast. Split rather than indexed: its gradient is a single concatenation."""
+        leaves, structure = jax.tree.flatten(self.cast_layers())
+        pieces = [jax.lax.split(leaf, (1,) * self.num_layers) for leaf in leaves]
+        return [
+            jax.tree.unflatten(structure, [jnp.squeeze(piece, 0) for piece in layer])
+            for layer in zip(*pieces, strict=True)
+        ]
+
+    def run(
+        self, x_BTD: jax.Array, *inputs: jax.Array, key: jax.Array | None, constrain: Constrain
+    ) -> jax.Array:
+        """The layers in turn, each given `inputs` too: scanned or unrolled, recomputed as `remat` says."""
+        x_BTD = constrain(x_BTD, "residual")
+
+        def apply(x_BTD, layer_and_key):
+            layer, layer_key = layer_and_key
+            return constrain(layer(x_BTD, *inputs, dropout_key=layer_key), "residual"), None
+
+        scan = self.config.scan_layers
+        if self.config.remat != "none":
+            dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+            policy = dots if self.config.remat == "dots" else None
+            apply = jax.checkpoint(apply, policy=policy, prevent_cse=not scan)
+        if scan:
+            x_BTD, _ = jax.lax.scan(apply, x_BTD, (self.cast_layers(), split(key, self.num_layers)))
+        else:
+            for layer_and_key in zip(self.unstack_layers(), spread(key, self.num_layers), strict=True):
+                x_BTD, _ = apply(x_BTD, layer_and_key)
+        return self.finish(x_BTD)
+
+    def finish(self, x_BTD: jax.Array) -> jax.Array:
+        """The norm that a pre-norm stack ends with; nothing after post-norm layers."""
+        return self.final_norm(x_BTD) if self.config.norm_position == "pre" else x_BTD
+
+
+class Embedding(nnx.Module):
+    """The token table, padded to `vocab_multiple` rows; both sides read it, and the output where tied."""
+
+    def __init__(self, config: ModelConfig, vocab_size: int, rngs: nnx.Rngs):
+        shape = padded_vocab_size(config, vocab_size), config.embed_dim
+        self.tokens = nnx.Param(config.init_std * jax.random.normal(rngs.params(), shape))
+        self.scale = config.embed_dim**0.5 if config.scale_embedding else 1.0
+
+    def __call__(self, tokens_BT: jax.Array) -> jax.Array:
+        """Rows of the table, float32 [B, T, D]: the gradient of a frequent token is then summed in float32."""
+        return self.tokens[tokens_BT] * self.scale
+
+
+class EncoderDecoder(nnx.Module):
+    """BART by configuration. Tokens, segment ids and positions are int32; segment id 0 is padding.
+
+    Without `dropout_key` the model is deterministic. `constrain(x, kind)` is called on the embedded input and on
+    every layer's output with kind "residual", and on the logits with kind "logits".
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int, rngs: nnx.Rngs):
+        self.embedding = Embedding(config, vocab_size, rngs)
+        self.encoder = Stack(config, EncoderLayer, config.num_encoder_layers, rngs)
+        self.decoder = Stack(config, DecoderLayer, config.num_decoder_layers, rngs)
+        if not config.tie_embeddings:
+            self.output = nnx.Linear(
+                config.embed_dim,
+                padded_vocab_size(config, vocab_size),
+                use_bias=False,
+                dtype=jnp.dtype(config.compute_dtype),
+                kernel_init=nnx.initializers.normal(config.init_std),
+                rngs=rngs,
+            )
+        self.config = config
+        self.vocab_size = vocab_size
+
+    def encode(
+        self,
+        tokens_BS: jax.Array,
+        segment_ids_BS: jax.Array,
+        positions_BS: jax.Array,
+        *,
+        dropout_key: jax.Array | None = None,
+        constrain: Constrain = identity,
+    ) -> jax.Array:
+        """The encoder's output [B, S, D] in the compute dtype."""
+        embedding_key, layers_key = spread(dropout_key, 4)[:2]
+        x_BSD = self.encoder.embed(self.embedding(tokens_BS), positions_BS, embedding_key)
+        return self.encoder.run(x_BSD, segment_ids_BS, key=layers_key, constrain=constrain)
+
+    def decode(
+        self,
+        tokens_BT: jax.Array,
+        segment_ids_BT: jax.Array,
+        positions_BT: jax.Array,
+        encoded_BSD: jax.Array,
+        encoder_segment_ids_BS: jax.Array,
+        *,
+        dropout_key: jax.Array | None = None,
+        constrain: Constrain = identity,
+    ) -> jax.Array:
+        """The decoder's output [B, T, D] in the compute dtype. May be given the same key as `encode`."""
+        embedding_key, layers_key = spread(dropout_key, 4)[2:]
+        x_BTD = self.decoder.embed(self.embedding(tokens_BT), positions_BT, embedding_key)
+        inputs = segment_ids_BT, encoded_BSD, encoder_segment_ids_BS
+        return self.decoder.run(x_BTD, *inputs, key=layers_key, constrain=constrain)
+
+    def logits(self, hidden_BTD: jax.Array) -> jax.Array:
+        """Scores [B, T, V] in the compute dtype; columns beyond the vocabulary hold `NEVER`."""
+        if self.config.tie_embeddings:
+            table_VD = self.embedding.tokens[...].astype(self.config.compute_dtype)
+            logits_BTV = jnp.einsum("BTD,VD->BTV", hidden_BTD, table_VD)
+        else:
+            logits_BTV = self.output(hidden_BTD)
+        columns = logits_BTV.shape[-1]
+        if columns == self.vocab_size:
+            return logits_BTV
+        return jnp.where((jnp.arange(columns) < self.vocab_size)[None, None], logits_BTV, NEVER)
+
+    def __call__(
+        self,
+        batch: Mapping[str, jax.Array],
+        *,
+        dropout_key: jax.Array | None = None,
+        constrain: Constrain = identity,
+    ) -> jax.Array:
+        """Logits [B, T, V] of a batch of int32 arrays.
+
+        `encoder_input_tokens, encoder_segment_ids, encoder_positions` are [B, S];
+        `decoder_input_tokens, decoder_segment_ids, decoder_positions` are [B, T].
+        """
+        encoder_segments_BS = batch["encoder_segment_ids"]
+        encoded_BSD = self.encode(
+            batch["encoder_input_tokens"],
+            encoder_segments_BS,
+            batch["encoder_positions"],
+            dropout_key=dropout_key,
+            constrain=constrain,
+        )
+        hidden_BTD = self.decode(
+            batch["decoder_input_tokens"],
+            batch["decoder_segment_ids"],
+            batch["decoder_positions"],
+            encoded_BSD,
+            encoder_segments_BS,
+            dropout_key=dropout_key,
+            constrain=constrain,
+        )
+        return constrain(self.logits(hidden_BTD), "logits")
+
+
+def init_params(config: ModelConfig, vocab_size: int, key: jax.Array) -> dict:
+    """Fresh float32 parameters as a plain nested dict. Pure: jit it with `out_shardings` to have them made in place."""
+    model = EncoderDecoder(config, vocab_size, nnx.Rngs(key))
+    return nnx.to_pure_dict(nnx.state(model, nnx.Param))
+
+
+@functools.lru_cache
+def _graphdef(config: ModelConfig, vocab_size: int) -> nnx.GraphDef:
+    return nnx.graphdef(nnx.eval_shape(lambda: EncoderDecoder(config, vocab_size, nnx.Rngs(0))))
+
+
+def module(config: ModelConfig, vocab_size: int, params: Mapping) -> EncoderDecoder:
+    """The model with these parameters. Cheap: only the first call for a configuration builds anything."""
+    return nnx.merge(_graphdef(config, vocab_size), params)
