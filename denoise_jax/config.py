@@ -9,10 +9,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class ConfigError(ValueError):
-    """A mistake in a configuration, told in one line that names the field, the value and the remedy."""
-
-
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 

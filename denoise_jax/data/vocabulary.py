@@ -1,0 +1,187 @@
+"""SentencePiece vocabularies with reserved ids: training, loading, and what the noise must know of them.
+
+TensorFlow is imported only by `seqio_vocabulary`, so that generation starts without it.
+"""
+
+import functools
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from denoise_jax.errors import DataError
+
+MODEL_FILE = "sentencepiece.model"
+INFO_FILE = "vocabulary.json"
+
+PAD_ID, EOS_ID, UNK_ID, BOS_ID = 0, 1, 2, 3
+MASK = "<mask>"
+ROTATION = "<rotation>"
+SEPARATOR = "<sep>"
+# Control symbols follow the four ids above in this order. Text that contains their names never yields
+# their ids, so nobody can type a mask into a corpus.
+CONTROL_SYMBOLS = (MASK, ROTATION, SEPARATOR)
+
+
+class Vocabulary:
+    """A SentencePiece model that keeps the reserved ids. Encodes and decodes without TensorFlow."""
+
+    def __init__(self, path: str | Path):
+        """Loads `path`, a folder written by `train` or a .model file; DataError says what is wrong with it."""
+        self.path = model_path(path)
+        try:
+            self.processor = sentencepiece.SentencePieceProcessor(model_file=str(self.path))
+        except (RuntimeError, OSError) as error:
+            raise DataError(f"vocabulary {self.path} is not a SentencePiece model: {error}") from None
+        reserved = {"pad": self.processor.pad_id(), "eos": self.processor.eos_id(), "unk": self.processor.unk_id()}
+        expected = {"pad": PAD_ID, "eos": EOS_ID, "unk": UNK_ID}
+        if reserved != expected:
+            raise DataError(f"vocabulary {self.path} has ids {reserved}, but {expected} are needed")
+        self.mask_id = self._control_id(MASK)
+
+    def _control_id(self, symbol: str) -> int:
+        index = self.processor.piece_to_id(symbol)
+        if index == UNK_ID or not self.processor.is_control(index):
+            raise DataError(
+                f"vocabulary {self.path} has no control symbol {symbol}; train one with `denoise-jax vocab`"
+            )
+        return index
+
+    def __len__(self) -> int:
+        return self.processor.get_piece_size()
+
+    @property
+    def bos_id(self) -> int:
+        """Id that starts the decoder: <s>, or </s> where the model has no <s>."""
+        bos = self.processor.bos_id()
+        return bos if bos >= 0 else EOS_ID
+
+    @property
+    def control_ids(self) -> tuple[int, ...]:
+        """Ids that are symbols and not text: padding, </s>, <s>, the mask and its kin."""
+        return tuple(i for i in range(len(self)) if self.processor.is_control(i))
+
+    def fingerprint(self) -> str:
+        """First 16 hexadecimal digits of the model file's SHA-256."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text, without </s>; reserved symbols in it are ordinary characters."""
+        return self.processor.encode(text)
+
+    def encode_masked(self, text: str) -> list[int]:
+        """Ids of text in which each `<mask>` stands for one mask id."""
+        ids: list[int] = []
+        for index, part in enumerate(text.split(MASK)):
+            ids += [self.mask_id] if index else []
+            ids += self.encode(part)
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids; symbols other than text are left out."""
+        return self.processor.decode([int(i) for i in ids if not self.processor.is_control(int(i))])
+
+    def piece(self, index: int) -> str:
+        """The piece behind an id, with SentencePiece's ▁ for a space."""
+        return self.processor.id_to_piece(int(index))
+
+
+def model_path(path: str | Path) -> Path:
+    """The .model file that `path`, a folder or a file, stands for; DataError if there is none."""
+    path = Path(path)
+    file = path / MODEL_FILE if path.is_dir() or path.suffix != ".model" else path
+    if not file.is_file():
+        raise DataError(f"no vocabulary at {file}: make one with `denoise-jax vocab --output {file.parent}`")
+    return file
+
+
+def train(
+    texts: Iterable[str],
+    folder: str | Path,
+    *,
+    size: int,
+    model_type: str = "unigram",
+    character_coverage: float = 0.9999,
+    byte_fallback: bool = False,
+    control_symbols: Sequence[str] = (),
+) -> Vocabulary:
+    """Trains a vocabulary (Kudo & Richardson 2018) and writes it whole or not at all.
+
+    Args:
+      texts: documents; their lines are the training sentences.
+      folder: receives the model and a JSON description; an existing vocabulary is replaced.
+      size: pieces in all, reserved ids included.
+      model_type: "unigram" or "bpe".
+      character_coverage: share of characters that get a piece of their own.
+      byte_fallback: spell unknown characters in bytes (takes 256 pieces) instead of <unk>.
+      control_symbols: further reserved symbols, such as language or mode tokens.
+
+    Raises:
+      DataError: no text, or a size that SentencePiece cannot reach with this text.
+    """
+    counts = {"documents": 0, "characters": 0}
+
+    def lines():
+        for text in texts:
+            counts["documents"] += 1
+            counts["characters"] += len(text)
+            yield from (line for line in text.splitlines() if line.strip())
+
+    # SentencePiece's own message for an empty iterator is an internal check, so look first.
+    stream = lines()
+    first = next(stream, None)
+    if first is None:
+        raise DataError(f"no text to train a vocabulary on ({counts['documents']} documents, all empty)")
+
+    def all_lines():
+        yield first
+        yield from stream
+
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=all_lines(),
+            model_writer=model,
+            vocab_size=size,
+            model_type=model_type,
+            character_coverage=character_coverage,
+            byte_fallback=byte_fallback,
+            pad_id=PAD_ID,
+            eos_id=EOS_ID,
+            unk_id=UNK_ID,
+            bos_id=BOS_ID,
+            control_symbols=[*CONTROL_SYMBOLS, *control_symbols],
+            max_sentence_length=1 << 20,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        reason = str(error).split("]")[-1].strip() or str(error)
+        raise DataError(f"cannot train a vocabulary of size={size}: {reason}") from None
+    info = {"size": size, "model_type": model_type, "control_symbols": [*CONTROL_SYMBOLS, *control_symbols]}
+    _write(Path(folder), model.getvalue(), {**info, **counts})
+    return Vocabulary(folder)
+
+
+def _write(folder: Path, model: bytes, info: dict) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        (Path(temporary) / MODEL_FILE).write_bytes(model)
+        (Path(temporary) / INFO_FILE).write_text(json.dumps(info, indent=2) + "\n")
+        folder.mkdir(exist_ok=True)
+        for name in (MODEL_FILE, INFO_FILE):
+            shutil.move(Path(temporary) / name, folder / name)
+
+
+@functools.lru_cache(maxsize=8)
+def seqio_vocabulary(path: str):
+    """The same model as a `seqio.SentencePieceVocabulary`; the file is read when first used."""
+    import seqio
+
+    path = Path(path)
+    file = path if path.suffix == ".model" else path / MODEL_FILE
+    return seqio.SentencePieceVocabulary(str(file))

@@ -1,0 +1,17 @@
+"""Errors that are the user's to mend: the command line prints them as one line and exits with 2."""
+
+
+class UserError(ValueError):
+    """Names the field or file, its value and the remedy."""
+
+
+class ConfigError(UserError):
+    """A configuration that is wrong in itself or does not fit the run it is used on."""
+
+
+class DataError(UserError):
+    """A task, corpus or vocabulary that is missing, empty or unfit."""
+
+
+class CheckpointError(UserError):
+    """A run folder or checkpoint that cannot be used."""

@@ -1,0 +1,110 @@
+"""One rule table for the whole train state: a pattern on the path of a leaf gives its PartitionSpec.
+
+Exactly one rule must match each leaf; otherwise an error names the leaf. Parameters and their moments
+share rules, since a moment's path ends as its parameter's does.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from denoise_jax.errors import ConfigError
+from denoise_jax.parallel.mesh import AXES, BATCH_AXES
+
+_OF_PARAMETER = r"(?:^|/)(?P<kind>params|mu|nu)/"
+
+# Vocabulary and heads go to `tensor`, the width of the residual stream to `fsdp`. The token table is split
+# over the vocabulary alone: splitting both its axes makes XLA rematerialise it whole.
+RULES: tuple[tuple[str, P], ...] = (
+    (_OF_PARAMETER + r"embedding/tokens$", P(("fsdp", "tensor"), None)),  # [vocab, embed]
+    (_OF_PARAMETER + r"output/kernel$", P(None, ("fsdp", "tensor"))),  # [embed, vocab]
+    (_OF_PARAMETER + r"(encoder|decoder)/positions$", P(None, "fsdp")),  # [position, embed]
+    (_OF_PARAMETER + r".*_norm/(scale|bias)$", P()),  # [layer, embed] or [embed]
+    (_OF_PARAMETER + r".*attention/(query|key|value)/kernel$", P(None, "fsdp", "tensor")),  # [layer, embed, heads]
+    (_OF_PARAMETER + r".*attention/(query|key|value)/bias$", P(None, "tensor")),  # [layer, heads]
+    (_OF_PARAMETER + r".*attention/out/kernel$", P(None, "tensor", "fsdp")),  # [layer, heads, embed]
+    (_OF_PARAMETER + r".*attention/out/bias$", P()),  # [layer, embed]
+    (_OF_PARAMETER + r".*ffn/up/kernel$", P(None, "fsdp", "tensor")),  # [layer, embed, ffn]
+    (_OF_PARAMETER + r".*ffn/up/bias$", P(None, "tensor")),  # [layer, ffn]
+    (_OF_PARAMETER + r".*ffn/down/kernel$", P(None, "tensor", "fsdp")),  # [layer, ffn, embed]
+    (_OF_PARAMETER + r".*ffn/down/bias$", P()),  # [layer, embed]
+    (r"/(v_row|v_col|v)/", P()),  # Adafactor: sums over rows and columns, small
+    (r"(^|/)(count|step|key)$", P()),  # scalars and the random key
+)
+
+
+def spec_for(path: str) -> P:
+    """The layout of the leaf at `path`; ConfigError unless exactly one rule matches."""
+    matches = [(pattern, spec) for pattern, spec in RULES if re.search(pattern, path)]
+    if len(matches) != 1:
+        raise ConfigError(f"{len(matches)} sharding rules match the state's leaf {path!r}; it must be one")
+    return matches[0][1]
+
+
+def state_shardings(abstract_state, mesh: Mesh, *, shard_moments: bool):
+    """NamedSharding of every leaf of a train state.
+
+    Args:
+      abstract_state: tree of arrays or ShapeDtypeStructs.
+      mesh: with axes `data`, `fsdp`, `tensor`.
+      shard_moments: lay optimizer moments over `data` as well (ZeRO-1, Rajbhandari et al. 2019), where an
+        axis of theirs divides; the compiler then updates a slice on each device and gathers parameters.
+    """
+
+    def sharding(path, leaf):
+        name = leaf_name(path)
+        spec = spec_for(name)
+        _check_divides(name, leaf.shape, spec, mesh)
+        if shard_moments and re.search(r"(^|/)(mu|nu)/", name):
+            spec = _over_data_too(leaf.shape, spec, mesh)
+        return NamedSharding(mesh, spec)
+
+    return jax.tree.map_with_path(sharding, abstract_state)
+
+
+def leaf_name(path) -> str:
+    """Path of a leaf with slashes: `params/encoder/layers/ffn/up/kernel`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def global_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Global arrays, rows over `data` and `fsdp`, from this host's part of a batch."""
+    sharding = NamedSharding(mesh, P(BATCH_AXES))
+    return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
+
+
+def constrain_to(mesh: Mesh):
+    """Function (x, kind) that pins activations: rows over data and fsdp, logits' vocabulary over tensor."""
+    specs = {"residual": P(BATCH_AXES, None, None), "logits": P(BATCH_AXES, None, "tensor")}
+
+    def constrain(x, kind: str):
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, specs[kind]))
+
+    return constrain
+
+
+def _axes(entry) -> tuple[str, ...]:
+    return () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
+
+
+def _check_divides(name: str, shape: tuple[int, ...], spec: P, mesh: Mesh) -> None:
+    for size, entry in zip(shape, spec, strict=False):
+        split = math.prod(mesh.shape[axis] for axis in _axes(entry))
+        if size % split:
+            axes = " x ".join(f"parallel.{axis}={mesh.shape[axis]}" for axis in AXES if axis in _axes(entry))
+            raise ConfigError(f"{axes} does not divide {size}, an axis of {name} {shape}")
+
+
+def _over_data_too(shape: tuple[int, ...], spec: P, mesh: Mesh) -> P:
+    entries = list(spec) + [None] * (len(shape) - len(spec))
+    for axis in sorted(range(len(shape)), key=lambda axis: shape[axis], reverse=True):
+        wanted = (*_axes(entries[axis]), "data")
+        if shape[axis] % math.prod(mesh.shape[a] for a in wanted) == 0:
+            entries[axis] = wanted
+            return P(*entries)
+    return spec

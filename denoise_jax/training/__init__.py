@@ -1,0 +1,1 @@
+"""One sharded step, the loop around it, and everything a run leaves behind."""

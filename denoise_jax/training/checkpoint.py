@@ -1,0 +1,190 @@
+"""Orbax checkpoints that hold everything a run needs to go on, verified when they are read.
+
+A step's folder has three items: `state` (parameters, optimizer, step, random key), `files` (positions of the
+data shards, resolved configuration, vocabulary) and `meta` (a fingerprint per leaf of the state).
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from etils import epath
+
+from denoise_jax.config import Config, TrainingConfig
+from denoise_jax.data.vocabulary import INFO_FILE, MODEL_FILE
+from denoise_jax.errors import CheckpointError
+from denoise_jax.parallel.sharding import leaf_name
+from denoise_jax.training.state import State
+
+CONFIG_FILE = "config.json"
+_DATA_PREFIX = "data/"
+
+
+class FilesHandler(ocp.CheckpointHandler):
+    """Orbax item of small named files; every process writes its own."""
+
+    def save(self, directory: epath.Path, args: "FilesSave") -> None:
+        """Writes `args.files`, name → bytes, below `directory`."""
+        for name, data in args.files.items():
+            file = directory / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+
+    def restore(self, directory: epath.Path, args: "FilesRestore") -> dict[str, bytes]:
+        """All files below `directory`, by their path in it."""
+        del args
+        files = [file for file in directory.glob("**/*") if not file.is_dir()]
+        return {str(file.relative_to(directory)): file.read_bytes() for file in files}
+
+    def finalize(self, directory: epath.Path) -> None:
+        """Nothing is left to do: files are complete when `save` returns."""
+
+    def close(self) -> None:
+        """Holds nothing open."""
+
+
+@ocp.args.register_with_handler(FilesHandler, for_save=True)
+@dataclasses.dataclass
+class FilesSave(ocp.args.CheckpointArgs):
+    """Files to write: name → content."""
+
+    files: Mapping[str, bytes]
+
+
+@ocp.args.register_with_handler(FilesHandler, for_restore=True)
+@dataclasses.dataclass
+class FilesRestore(ocp.args.CheckpointArgs):
+    """Reads all files of the item."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """The files of a checkpoint: enough, with its state, to resume, evaluate or generate."""
+
+    config: Config
+    vocabulary: dict[str, bytes]
+    data: dict[str, bytes]
+
+
+class Checkpointer:
+    """Checkpoints of one run, in `folder`/<step>. Saving returns at once; files are written behind the run."""
+
+    def __init__(self, folder: str | Path, training: TrainingConfig | None = None, *, read_only: bool = False):
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=training.keep_checkpoints if training else None,
+            keep_period=training.keep_every if training else None,
+            cleanup_tmp_directories=not read_only,
+            create=not read_only,
+            read_only=read_only,
+        )
+        handlers = {"state": ocp.StandardCheckpointHandler(), "files": FilesHandler(), "meta": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(
+            epath.Path(folder).absolute(), options=options, item_handlers=handlers
+        )
+        self.folder = Path(folder)
+
+    def steps(self) -> list[int]:
+        """Steps that were completely written, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: State, *, config: Config, vocabulary: Mapping[str, bytes], data: Mapping[str, bytes]):
+        """Starts saving `state` after `step` updates, with the data position that belongs to it."""
+        self._wait()  # a failed earlier save is told here, not lost
+        files = {_DATA_PREFIX + name: content for name, content in data.items()}
+        if jax.process_index() == 0:
+            files[CONFIG_FILE] = (config.model_dump_json(indent=2) + "\n").encode()
+            files |= {f"vocabulary/{name}": content for name, content in vocabulary.items()}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                files=FilesSave(files),
+                meta=ocp.args.JsonSave({"step": step, "fingerprints": fingerprints(state)}),
+            ),
+        )
+
+    def contents(self, step: int) -> Contents:
+        """Configuration, vocabulary and data positions of a checkpoint; CheckpointError if they are not there."""
+        try:
+            files = self._manager.restore(step, args=ocp.args.Composite(files=FilesRestore())).files
+            config = Config.model_validate_json(files[CONFIG_FILE])
+        except (KeyError, ValueError, FileNotFoundError) as error:
+            raise CheckpointError(f"checkpoint {self.folder / str(step)} is not complete: {error}") from None
+
+        def under(prefix: str) -> dict[str, bytes]:
+            return {name.removeprefix(prefix): data for name, data in files.items() if name.startswith(prefix)}
+
+        return Contents(config, under("vocabulary/"), under(_DATA_PREFIX))
+
+    def restore(self, step: int, target: State) -> State:
+        """The state of `step`, laid out as `target` says.
+
+        Raises:
+          CheckpointError: it cannot be read, or a leaf is not what was saved (Orbax reads changed bytes
+            without a word, so every leaf's fingerprint is compared).
+        """
+        try:
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore()),
+            )
+        except Exception as error:  # Orbax and TensorStore raise many kinds, even bare Exception
+            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            raise CheckpointError(f"checkpoint {self.folder / str(step)} cannot be read: {reason}") from error
+        found, expected = fingerprints(restored.state), restored.meta["fingerprints"]
+        changed = sorted(name for name in expected if found.get(name) != expected[name])
+        if changed:
+            raise CheckpointError(
+                f"checkpoint {self.folder / str(step)} is damaged: {changed[0]} is not what was saved "
+                f"({len(changed)} of {len(expected)} arrays differ)"
+            )
+        return restored.state
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        self._wait()
+        self._manager.close()
+
+    def _wait(self) -> None:
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:  # a full disk arrives here, behind hundreds of lines of traceback
+            reason = str(error).strip().splitlines()[0][:200]
+            raise CheckpointError(f"a checkpoint in {self.folder} could not be written: {reason}") from error
+
+
+def fingerprints(state: State) -> dict[str, int]:
+    """A 32-bit number for every leaf, the same under any sharding; one flipped bit or a swapped row changes it."""
+    leaves = jax.tree.leaves_with_path(state)
+    values = _fingerprint_all([leaf for _, leaf in leaves])
+    return {leaf_name(path): int(value) for (path, _), value in zip(leaves, jax.device_get(values), strict=True)}
+
+
+@jax.jit
+def _fingerprint_all(leaves):
+    return [_fingerprint(leaf) for leaf in leaves]
+
+
+def _fingerprint(leaf: jax.Array) -> jax.Array:
+    """Sum over elements of bits x odd number of the position, modulo 2^32."""
+    bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
+    position = jnp.zeros(bits.shape, jnp.uint32)
+    stride = 1
+    for axis in reversed(range(bits.ndim)):
+        position += jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis) * jnp.uint32(stride % 2**32)
+        stride *= bits.shape[axis]
+    return jnp.sum(bits * (2 * position + 1), dtype=jnp.uint32)
+
+
+def vocabulary_files(folder: Path) -> dict[str, bytes]:
+    """The files of a vocabulary, as checkpoints carry them."""
+    return {name: (folder / name).read_bytes() for name in (MODEL_FILE, INFO_FILE) if (folder / name).is_file()}
+
+
+def describe(config: Config) -> str:
+    """The configuration as indented JSON."""
+    return json.dumps(config.model_dump(mode="json"), indent=2)

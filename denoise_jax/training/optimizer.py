@@ -1,0 +1,54 @@
+"""The update rule and the learning-rate schedule, from optax."""
+
+from collections.abc import Callable
+
+import jax
+import optax
+
+from denoise_jax.config import OptimizerConfig
+from denoise_jax.parallel.sharding import leaf_name
+
+_DECAYED = ("kernel", "tokens", "positions")  # matrices; norms and biases are not decayed
+
+
+def make_schedule(config: OptimizerConfig, num_steps: int) -> Callable:
+    """Learning rate of update n (0-based): linear warm-up to the peak, then the named decay to `num_steps`."""
+    peak, warmup = config.learning_rate, config.warmup_steps
+    remaining = max(num_steps - warmup, 1)
+    after = {
+        "polynomial": optax.polynomial_schedule(
+            peak, config.final_learning_rate, config.polynomial_power, remaining
+        ),
+        "cosine": optax.cosine_decay_schedule(peak, remaining, alpha=config.final_learning_rate / peak),
+        # Vaswani et al. 2017: falls as 1/sqrt(n); continuous with the warm-up at its end.
+        "inverse_sqrt": lambda step: peak * (max(warmup, 1) / (step + max(warmup, 1))) ** 0.5,
+        "constant": optax.constant_schedule(peak),
+    }[config.schedule]
+    if not warmup:
+        return after
+    # Update n of the warm-up uses (n + 1) / warmup of the peak, so that the first update is not lost.
+    rise = optax.linear_schedule(peak / warmup, peak, max(warmup - 1, 1))
+    return optax.join_schedules([rise, after], [warmup])
+
+
+def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
+    """Clipping, then AdamW (Loshchilov & Hutter 2019) or Adafactor (Shazeer & Stern 2018)."""
+    schedule = make_schedule(config, num_steps)
+    clip = optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm)
+    if config.name == "adamw":
+        update = optax.adamw(
+            schedule, config.b1, config.b2, config.eps, weight_decay=config.weight_decay, mask=decay_mask
+        )
+    else:
+        update = optax.adafactor(
+            schedule,
+            multiply_by_parameter_scale=False,
+            weight_decay_rate=config.weight_decay or None,
+            weight_decay_mask=decay_mask,
+        )
+    return optax.chain(clip, update)
+
+
+def decay_mask(params):
+    """True for the leaves that weight decay applies to."""
+    return jax.tree.map_with_path(lambda path, _: leaf_name(path).rsplit("/", 1)[-1] in _DECAYED, params)

@@ -1,0 +1,50 @@
+"""The train state: a plain tree of parameters, optimizer state, step and random key, born sharded."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from denoise_jax.config import Config
+from denoise_jax.model.transformer import init_params
+from denoise_jax.parallel.sharding import state_shardings
+
+# {"params": nested dict of float32, "opt_state": optax's, "step": int32 updates done, "key": uint32 [2] of dropout}
+State = dict
+
+
+def init_state(config: Config, vocab_size: int, optimizer: optax.GradientTransformation) -> State:
+    """The state before the first update, from `training.seed`; pure, so that it can be made sharded."""
+    init_key, dropout_key = jax.random.split(jax.random.key(config.training.seed))
+    params = init_params(config.model, vocab_size, init_key)
+    return {
+        "params": params,
+        "opt_state": optimizer.init(params),
+        "step": jnp.zeros((), jnp.int32),
+        "key": jax.random.key_data(dropout_key),
+    }
+
+
+def abstract_state(
+    config: Config, vocab_size: int, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> State:
+    """Shapes, dtypes and shardings of the state: the target of a restore, and the step's layouts."""
+    shapes = jax.eval_shape(lambda: init_state(config, vocab_size, optimizer))
+    shardings = state_shardings(shapes, mesh, shard_moments=config.parallel.shard_moments)
+    return jax.tree.map(
+        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )
+
+
+def create_state(config: Config, vocab_size: int, optimizer: optax.GradientTransformation, mesh: Mesh) -> State:
+    """A new state on the mesh. The layouts are given to jit: without them Adam's moments come out replicated."""
+    target = abstract_state(config, vocab_size, optimizer, mesh)
+    out_shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
+    return jax.jit(lambda: init_state(config, vocab_size, optimizer), out_shardings=out_shardings)()
+
+
+def count_parameters(state: State) -> int:
+    """Trainable numbers in the model."""
+    return sum(leaf.size for leaf in jax.tree.leaves(state["params"]))

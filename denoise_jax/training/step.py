@@ -1,0 +1,112 @@
+"""The train step and the evaluation step: pure functions of a state and a batch, jitted over a mesh."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from denoise_jax.config import Config
+from denoise_jax.model.transformer import module
+from denoise_jax.parallel.mesh import BATCH_AXES
+from denoise_jax.parallel.sharding import constrain_to
+from denoise_jax.training.loss import evaluation_sums, training_sums
+from denoise_jax.training.state import State
+
+MODEL_INPUTS = (
+    "encoder_input_tokens",
+    "encoder_segment_ids",
+    "encoder_positions",
+    "decoder_input_tokens",
+    "decoder_segment_ids",
+    "decoder_positions",
+)
+BATCH = (*MODEL_INPUTS, "decoder_target_tokens", "decoder_target_noise")
+
+
+def make_train_step(
+    config: Config, vocab_size: int, optimizer: optax.GradientTransformation, mesh: Mesh, target: State
+) -> Callable:
+    """Jitted (state, batch) → (state, metrics); the old state's memory is reused.
+
+    The gradient is that of the mean objective over all target tokens of the batch: microbatches add sums,
+    and one division follows, so that accumulation changes memory and nothing else.
+
+    Args:
+      target: the state's shapes and shardings (`abstract_state`).
+
+    Returns:
+      A function whose metrics are float32 scalars: sums `loss`, `tokens`, `hidden_loss`, `hidden_tokens`, and
+      `grad_norm`, the norm before clipping.
+    """
+    microbatches = config.training.accumulation_steps
+    constrain = constrain_to(mesh)
+
+    def objective(params, batch, key):
+        model = module(config.model, vocab_size, params)
+        logits_BTV = model(batch, dropout_key=key, constrain=constrain)
+        return training_sums(logits_BTV, batch, config.optimizer, vocab_size)
+
+    gradient = jax.grad(objective, has_aux=True)
+
+    def accumulate(params, batch, key):
+        if microbatches == 1:
+            return gradient(params, batch, key)
+
+        def add(total, index_and_part):
+            index, part = index_and_part
+            result = gradient(params, part, None if key is None else jax.random.fold_in(key, index))
+            return jax.tree.map(jnp.add, total, result), None
+
+        parts = {name: _split(rows, microbatches, mesh) for name, rows in batch.items()}
+        zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradient, params, {k: v[0] for k, v in parts.items()}, key))
+        return jax.lax.scan(add, zeros, (jnp.arange(microbatches), parts))[0]
+
+    def step(state: State, batch):
+        key = _dropout_key(config, state)
+        gradients, sums = accumulate(state["params"], batch, key)
+        gradients = jax.tree.map(lambda g: g / jnp.maximum(sums["tokens"], 1), gradients)
+        updates, opt_state = optimizer.update(gradients, state["opt_state"], state["params"])
+        new_state = {
+            "params": optax.apply_updates(state["params"], updates),
+            "opt_state": opt_state,
+            "step": state["step"] + 1,
+            "key": state["key"],
+        }
+        return new_state, {**sums, "grad_norm": optax.global_norm(gradients)}
+
+    state_shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
+    rows = NamedSharding(mesh, P(BATCH_AXES))
+    return jax.jit(
+        step,
+        in_shardings=(state_shardings, dict.fromkeys(BATCH, rows)),
+        out_shardings=(state_shardings, NamedSharding(mesh, P())),
+        donate_argnums=0,
+    )
+
+
+def make_evaluation_step(config: Config, vocab_size: int, mesh: Mesh) -> Callable:
+    """Jitted (params, batch) → sums of `evaluation_sums`, the same on every device."""
+    constrain = constrain_to(mesh)
+
+    def step(params, batch):
+        logits_BTV = module(config.model, vocab_size, params)(batch, constrain=constrain)
+        return evaluation_sums(logits_BTV, batch)
+
+    return jax.jit(step, out_shardings=NamedSharding(mesh, P()))
+
+
+def _dropout_key(config: Config, state: State) -> jax.Array | None:
+    """A key for this update from the run's key and the step, so that a resumed run draws the same."""
+    model = config.model
+    if not (model.dropout or model.attention_dropout or model.activation_dropout):
+        return None
+    return jax.random.fold_in(jax.random.wrap_key_data(state["key"]), state["step"])
+
+
+def _split(rows: jax.Array, parts: int, mesh: Mesh) -> jax.Array:
+    """[B, ...] → [parts, B / parts, ...], every part spread over all devices that share the batch."""
+    strided = rows.reshape(rows.shape[0] // parts, parts, *rows.shape[1:]).swapaxes(0, 1)
+    return jax.lax.with_sharding_constraint(strided, NamedSharding(mesh, P(None, BATCH_AXES)))
