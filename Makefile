@@ -24,17 +24,22 @@ help:  ## list the targets
 
 setup: $(STAMP)  ## install everything, hash-checked, in .venv
 
-# setuptools comes first, alone: one dependency (promise) has no wheel, and is then built with this pinned one.
+# What builds the source-only dependencies comes first: then they are built with pinned tools, not the newest.
+BUILD_TOOLS := cython|pdm-backend|setuptools
+
 $(STAMP): requirements.txt pyproject.toml
 	@case "$(VERSION)" in 3.11|3.12|3.13) ;; *) \
 	  echo "denoise_jax needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $(or $(VERSION),not there): try make PYTHON=python3.12" >&2; \
 	  exit 2;; esac
+	@if [ "$(VERSION)" = 3.13 ] && ! command -v c++ >/dev/null; then \
+	  echo "On Python 3.13 one dependency is compiled: install a C++ compiler, or try make PYTHON=python3.12" >&2; \
+	  exit 2; fi
 	@if ! "$(VENV)/bin/python" -c 'import pip, sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(VERSION)")' 2>/dev/null; then \
 	  rm -rf "$(VENV)" && "$(BASE_PYTHON)" -m venv "$(VENV)"; fi
 	@rm -f "$(VENV)"/.installed-*
 	@echo "Installing into $(VENV) with Python $(VERSION): about 3.5 GB, a few minutes."
-	@awk '/^[^ #]/ { wanted = /^setuptools==/ } wanted' requirements.txt > "$(VENV)/setuptools.txt"
-	"$(VENV)/bin/python" -m pip install --quiet --require-hashes --no-deps --requirement "$(VENV)/setuptools.txt"
+	@awk '/^[^ #]/ { wanted = /^($(BUILD_TOOLS))==/ } wanted' requirements.txt > "$(VENV)/build-tools.txt"
+	"$(VENV)/bin/python" -m pip install --quiet --require-hashes --no-deps --requirement "$(VENV)/build-tools.txt"
 	"$(VENV)/bin/python" -m pip install --quiet --require-hashes --no-deps --no-build-isolation --requirement requirements.txt
 	"$(VENV)/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -38,7 +38,7 @@ def test_lock_names_no_package_index():
 def test_lock_pins_and_hashes_every_dependency():
     entries = locked()
     extras = PROJECT["optional-dependencies"]
-    wanted = PROJECT["dependencies"] + extras["quickstart"] + extras["test"] + extras["dev"]
+    wanted = PROJECT["dependencies"] + extras["quickstart"] + extras["test"] + extras["dev"] + extras["build"]
     names = {normalised(re.match(r"[A-Za-z0-9_.-]+", requirement)[0]) for requirement in wanted}
     missing = names - entries.keys() - {"denoise-jax"}
     assert not missing, f"requirements.txt lacks {sorted(missing)}: run make lock"
