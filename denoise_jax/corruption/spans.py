@@ -1,0 +1,104 @@
+"""Laws of span lengths, sampled by one look-up in a table of cumulative probabilities: no loop, no logarithm.
+
+Tables resolve 2^-24 or better; a law's tail below 2^-32 is left out and the rest is scaled up to one.
+"""
+
+import dataclasses
+import itertools
+import math
+from fractions import Fraction
+
+import tensorflow as tf
+
+from denoise_jax.corruption.record import CorruptionError
+
+LAWS = ("geometric", "poisson", "constant", "uniform")
+MAX_MEAN = 1000.0  # tables stay below some 22,000 entries
+_TAIL = 2.0**-32
+
+
+@dataclasses.dataclass(frozen=True)
+class SpanLaw:
+    """P(length = 1), P(2), ... of the spans that hide something, and the share `zero` of draws that hide nothing."""
+
+    probabilities: tuple[float, ...]
+    zero: float = 0.0
+
+    def lengths(self, draws: tf.Tensor) -> tf.Tensor:
+        """Lengths, int32 >= 1, from uniform int32 draws of the same shape."""
+        return 1 + look_up(self.probabilities, draws)
+
+    def zeros_before(self, draws: tf.Tensor) -> tf.Tensor:
+        """How many zero-length spans come before one that hides something; int32 >= 0, shape of `draws`.
+
+        Drawing until the length is positive sees k zeros first with probability zero^k (1 - zero).
+        """
+        count = math.ceil(math.log(_TAIL) / math.log(self.zero)) if self.zero else 1
+        return look_up(tuple((1 - self.zero) * self.zero**k for k in range(count)), draws)
+
+
+def look_up(probabilities: tuple[float, ...], draws: tf.Tensor) -> tf.Tensor:
+    """Index distributed as `probabilities` (scaled to sum to one), from uniform int32 draws; shape kept."""
+    total = math.fsum(probabilities)
+    below = itertools.accumulate(p / total * 2**32 for p in probabilities[:-1])
+    return tf.raw_ops.Bucketize(input=draws, boundaries=[b - 2**31 for b in below])
+
+
+def span_law(name: str, mean_span_length: float, max_span_length: int | None = None) -> SpanLaw:
+    """The named law.
+
+    geometric: P(l) = (1 - 1/m)^(l - 1) / m with m the mean (SpanBERT's family, Joshi et al. 2020).
+    poisson: lambda is `mean_span_length`, as in BART (Lewis et al. 2019); zero lengths are told apart as
+        `zero`, the rest is the zero-truncated law, of mean lambda / (1 - exp(-lambda)).
+    constant: always the mean. uniform: on 1 ... 2 mean - 1.
+    A draw above `max_span_length` is drawn again, as SpanBERT's figures imply: no heap at the limit.
+    Raises CorruptionError for an unknown law, or a mean or maximum that the law does not allow.
+    """
+    if name not in LAWS:
+        raise CorruptionError(
+            f"span_length={name!r} is no law of span lengths; choose one of {', '.join(LAWS)}"
+        )
+    mean = float(mean_span_length)
+    least = 0.1 if name == "poisson" else 1.0
+    if not least <= mean <= MAX_MEAN:
+        raise CorruptionError(
+            f"mean_span_length={mean_span_length} must lie between {least:g} and {MAX_MEAN:g} for the {name} law"
+        )
+    if name in ("constant", "uniform") and (mean if name == "constant" else 2 * mean) % 1:
+        unit = "a whole number" if name == "constant" else "a multiple of 0.5"
+        raise CorruptionError(f"mean_span_length={mean_span_length} must be {unit} for the {name} law")
+    if max_span_length is not None and (max_span_length < 1 or max_span_length % 1):
+        raise CorruptionError(
+            f"max_span_length={max_span_length} must be a whole number of tokens, 1 or more"
+        )
+    if name == "constant" and max_span_length is not None and max_span_length < mean:
+        raise CorruptionError(f"max_span_length={max_span_length} is below the constant length {mean:g}")
+    longest = math.inf if max_span_length is None else int(max_span_length)
+    zero = math.exp(-mean) if name == "poisson" else 0.0
+    return SpanLaw(_positive(name, mean, longest), zero)
+
+
+def _positive(name: str, mean: float, longest: float) -> tuple[float, ...]:
+    """P(1), P(2), ... up to a scale, as far as `longest` or until the tail is negligible."""
+    if name == "constant":
+        return (0.0,) * (int(mean) - 1) + (1.0,)
+    if name == "uniform":
+        return (1.0,) * int(min(longest, 2 * mean - 1))
+    if name == "geometric":
+        stay = 1 - 1 / mean
+        enough = math.ceil(math.log(_TAIL) / math.log(stay)) if stay else 1
+        return tuple(stay**k / mean for k in range(int(min(longest, enough))))
+    # Twelve standard deviations and some: the Poisson tail there is far below 2^-32 for every mean.
+    enough = math.ceil(mean + 12 * math.sqrt(mean) + 20)
+    logs = [k * math.log(mean) - math.lgamma(k + 1) for k in range(1, int(min(longest, enough)) + 1)]
+    return tuple(math.exp(log - max(logs)) for log in logs)
+
+
+def exact_share(share: float, field: str) -> Fraction:
+    """The fraction a decimal option means, so that 7 % of 100 tokens is 7, and not 8 by a rounding error.
+
+    Raises CorruptionError, naming `field`, outside 0 ... 1.
+    """
+    if not 0 <= share <= 1:
+        raise CorruptionError(f"{field}={share} must lie between 0 and 1")
+    return Fraction(repr(float(share))).limit_denominator(10**6)
