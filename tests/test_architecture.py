@@ -45,7 +45,7 @@ ROOMS = {
     "denoise_jax/__init__.py": room(only=""),
     "denoise_jax/config.py": room(only="pydantic"),
     "denoise_jax/errors.py": room(only=""),
-    "denoise_jax/corruption": room(only="tensorflow"),
+    "denoise_jax/corruption": room(only="numpy tensorflow"),
     "denoise_jax/data/loader.py": room("corruption data"),
     "denoise_jax/data": room("corruption", JAX),
     "denoise_jax/model": room("", TENSORFLOW),
