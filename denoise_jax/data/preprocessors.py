@@ -12,6 +12,7 @@ from denoise_jax.corruption import keys, presets, record
 from denoise_jax.data.grouping import greedy_groups
 from denoise_jax.data.sentences import split_sentences
 from denoise_jax.data.vocabulary import EOS_ID, Vocabulary, seqio_vocabulary
+from denoise_jax.errors import DataError
 
 PROVENANCE = ("inputs_source", "inputs_span", "inputs_op", "targets_noise")
 
@@ -81,24 +82,28 @@ def corrupt(task: str, corruption: str):
     example's content folded in: SeqIO alone gives every shard and every task the same stream of seeds.
     Inputs longer than `sequence_length["inputs"]` are cut before </s>; targets are never cut here.
     """
-    task_constant = keys.constant(task)
 
     def preprocess(dataset, output_features, sequence_length=None):
-        symbols = noise_symbols(output_features["targets"].vocabulary)
-        apply = presets.build(corruption, symbols)
+        apply = _build(task, corruption, noise_symbols(output_features["targets"].vocabulary))
         input_limit = None if sequence_length is None else sequence_length["inputs"] - 1
 
         @seqio.map_over_dataset(num_seeds=1)
         def apply_noise(example, seed):
             targets = example["targets"]
-            key = tf.random.experimental.stateless_fold_in(tf.stack(seed), task_constant)
-            key = tf.random.experimental.stateless_fold_in(key, _content_hash(targets))
+            key = keys.stream(tf.stack(seed), task) + _content_hash(targets)
             noised = apply(record.clean(targets, example["sentence_ids"]), key)
             return _close(noised, input_limit)
 
         return apply_noise(dataset)
 
     return preprocess
+
+
+def _build(task: str, corruption: str, symbols: record.Symbols) -> record.Corruption:
+    try:
+        return presets.build(corruption, symbols)
+    except record.CorruptionError as error:
+        raise DataError(f"task {task!r}: {error}") from None
 
 
 def noise_symbols(vocabulary: seqio.SentencePieceVocabulary) -> record.Symbols:

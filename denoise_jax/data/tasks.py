@@ -55,6 +55,12 @@ def texts(task: seqio.Task | seqio.Mixture, split: str):
             yield example["text"].decode("utf-8")
 
 
+def check_splits(task: seqio.Task | seqio.Mixture, splits: Sequence[str]) -> None:
+    """DataError unless `task` has text for each of `splits`."""
+    for split in splits:
+        _members(task, split)
+
+
 def open_shard(
     task: seqio.Task | seqio.Mixture,
     split: str,

@@ -100,6 +100,13 @@ def model_path(path: str | Path) -> Path:
     return file
 
 
+def files(vocabulary: Vocabulary) -> dict[str, bytes]:
+    """What runs and checkpoints keep of a vocabulary: file name → content."""
+    info = vocabulary.path.with_name(INFO_FILE)
+    content = {MODEL_FILE: vocabulary.path.read_bytes()}
+    return content | ({INFO_FILE: info.read_bytes()} if info.is_file() else {})
+
+
 def train(
     texts: Iterable[str],
     folder: str | Path,

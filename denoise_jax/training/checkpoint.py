@@ -5,7 +5,6 @@ data shards, resolved configuration, vocabulary) and `meta` (a fingerprint per l
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from denoise_jax.config import Config, TrainingConfig
-from denoise_jax.data.vocabulary import INFO_FILE, MODEL_FILE
 from denoise_jax.errors import CheckpointError
 from denoise_jax.parallel.sharding import leaf_name
 from denoise_jax.training.state import State
@@ -144,6 +142,12 @@ class Checkpointer:
             )
         return restored.state
 
+    def set_aside(self, step: int) -> None:
+        """Renames a damaged checkpoint, so that the step can be saved again and nothing is thrown away."""
+        if jax.process_index() == 0:
+            (self.folder / str(step)).rename(self.folder / f"damaged-{step}")
+        self._manager.reload()
+
     def close(self) -> None:
         """Waits until everything is on disk."""
         self._wait()
@@ -179,12 +183,3 @@ def _fingerprint(leaf: jax.Array) -> jax.Array:
         stride *= bits.shape[axis]
     return jnp.sum(bits * (2 * position + 1), dtype=jnp.uint32)
 
-
-def vocabulary_files(folder: Path) -> dict[str, bytes]:
-    """The files of a vocabulary, as checkpoints carry them."""
-    return {name: (folder / name).read_bytes() for name in (MODEL_FILE, INFO_FILE) if (folder / name).is_file()}
-
-
-def describe(config: Config) -> str:
-    """The configuration as indented JSON."""
-    return json.dumps(config.model_dump(mode="json"), indent=2)

@@ -1,0 +1,45 @@
+"""A small denoiser of American presidential speeches, for two CPU cores and a quarter of an hour."""
+
+from denoise_jax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
+
+
+def config() -> Config:
+    return Config(
+        name="quickstart",
+        model=ModelConfig(
+            embed_dim=192,
+            num_heads=4,
+            ffn_dim=768,
+            num_encoder_layers=2,
+            num_decoder_layers=2,
+            max_positions=128,
+            norm_position="pre",
+            dropout=0.0,
+            compute_dtype="float32",
+            scan_layers=False,
+            remat="none",
+        ),
+        data=DataConfig(
+            task="quickstart",
+            vocabulary="vocabularies/quickstart",
+            batch_size=32,
+            input_length=104,
+            target_length=128,
+            document_length=64,
+        ),
+        optimizer=OptimizerConfig(
+            learning_rate=3e-3,
+            warmup_steps=100,
+            schedule="cosine",
+            final_learning_rate=1e-5,
+            b2=0.98,
+            clip_norm=1.0,
+        ),
+        training=TrainingConfig(num_steps=1500, log_every=25, save_every=500, evaluate_every=500),
+    )

@@ -1,0 +1,1 @@
+"""The `denoise-jax` command: one file for each sub-command. Frameworks are imported inside functions only."""

@@ -1,0 +1,46 @@
+"""A clean terminal: TensorFlow's start-up noise is held back, and shown only if the import fails."""
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+
+
+@contextlib.contextmanager
+def quiet():
+    """Holds back what libraries write to stderr in this block; it is shown if the block raises.
+
+    TensorFlow's C++ start-up lines cannot be turned off by its own settings, so the file descriptor itself
+    is turned aside.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            _restore(terminal)
+            held.seek(0)
+            sys.stderr.write(held.read().decode(errors="replace"))
+            raise
+        else:
+            _restore(terminal)
+    _quiet_loggers()
+
+
+def _restore(terminal: int) -> None:
+    sys.stderr.flush()
+    os.dup2(terminal, 2)
+    os.close(terminal)
+
+
+def _quiet_loggers() -> None:
+    """Warnings of Orbax, SeqIO and the like tell a user nothing that can be acted on; errors stay."""
+    import absl.logging
+
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    for name in ("absl", "jax", "tensorflow", "orbax"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,1 @@
+"""From checkpoints to figures, and to text."""

@@ -1,0 +1,46 @@
+"""The loss curve of a run as a picture."""
+
+from pathlib import Path
+
+from denoise_jax.training.metrics import JSONL, read_lines
+
+
+def plot_loss(folder: Path, title: str) -> Path | None:
+    """Draws metrics.jsonl of the run in `folder` to plots/loss.png; None if nothing was logged."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    lines = read_lines(folder / JSONL)
+    curves = {
+        "training, all tokens": _series(lines, "train/loss"),
+        "training, hidden tokens": _series(lines, "train/hidden_loss"),
+        "validation, all tokens": _series(lines, "validation/loss"),
+        "validation, hidden tokens": _series(lines, "validation/hidden_loss"),
+    }
+    if not any(steps for steps, _ in curves.values()):
+        return None
+    figure, (losses, accuracies) = pyplot.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
+    for (label, (steps, values)), colour in zip(curves.items(), ("C0", "C1", "C0", "C1"), strict=True):
+        style = {"marker": "o", "markersize": 4, "linewidth": 0.8} if "validation" in label else {"alpha": 0.6}
+        losses.plot(steps, values, color=colour, label=label, **style)
+    losses.set(xlabel="step", ylabel="loss, nats per token", title=title)
+    for name, colour in (("visible", "C2"), ("hidden", "C1"), ("baseline", "0.5")):
+        steps, values = _series(lines, f"validation/{name}_accuracy")
+        label = "most frequent token" if name == "baseline" else f"{name} tokens"
+        accuracies.plot(steps, values, "o-", markersize=4, color=colour, label=label)
+    accuracies.set(xlabel="step", ylabel="accuracy", title="validation", ylim=(0, 1))
+    for axes in (losses, accuracies):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    file = folder / "plots" / "loss.png"
+    file.parent.mkdir(exist_ok=True)
+    figure.savefig(file, dpi=110)
+    pyplot.close(figure)
+    return file
+
+
+def _series(lines: list[dict], name: str) -> tuple[list[int], list[float]]:
+    points = [(line["step"], line[name]) for line in lines if name in line]
+    return [step for step, _ in points], [value for _, value in points]

@@ -1,0 +1,85 @@
+"""The folder of a run: its configuration and vocabulary, and whether a configuration may go on with it."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+
+from denoise_jax.config import Config, differences
+from denoise_jax.errors import CheckpointError, ConfigError
+
+CONFIG, VOCABULARY, CHECKPOINTS, PLOTS, EVAL = "config.json", "vocabulary", "checkpoints", "plots", "eval"
+
+# Changing one of these on a run in progress would make it another run.
+_FIXED_SECTIONS = ("name", "model", "data", "optimizer")
+_FIXED_FIELDS = ("training.seed",)
+_FREE_FIELDS = ("data.vocabulary",)  # a path; the vocabulary itself is compared by content
+
+
+def read_config(folder: str | Path) -> Config:
+    """The configuration of the run in `folder`; CheckpointError if there is none."""
+    file = Path(folder) / CONFIG
+    try:
+        return Config.model_validate_json(file.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} is not a run: it has no {CONFIG}; `denoise-jax train` makes one") from None
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not a configuration of this version: {error}") from None
+
+
+def prepare(folder: Path, config: Config, vocabulary: Mapping[str, bytes], fingerprint: str) -> list[str]:
+    """Makes a new run folder, or checks that `config` may go on with the run that is there.
+
+    Args:
+      vocabulary: the vocabulary's files, name → content.
+      fingerprint: of the vocabulary; part of the run's identity.
+
+    Returns:
+      Lines to tell the user: fields that changed and were accepted.
+
+    Raises:
+      ConfigError: the folder holds something else, or a field differs that must not.
+    """
+    notes = _check_same_run(folder, config, fingerprint) if (folder / CONFIG).exists() else _check_empty(folder)
+    if jax.process_index() == 0:
+        for name, content in vocabulary.items():
+            _write(folder / VOCABULARY / name, content)
+        _write(folder / VOCABULARY / "fingerprint", fingerprint.encode())
+        _write(folder / CONFIG, (config.model_dump_json(indent=2) + "\n").encode())
+    return notes
+
+
+def _check_empty(folder: Path) -> list[str]:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"--workdir {folder} exists and is not a run (no {CONFIG} in it); choose another folder")
+    return []
+
+
+def _check_same_run(folder: Path, config: Config, fingerprint: str) -> list[str]:
+    old = read_config(folder)
+    changed = differences(old, config)
+    if "name" in changed:
+        raise ConfigError(f"--workdir {folder} holds a run of {old.name!r}, not of {config.name!r}; choose another folder")
+    refused = [
+        field
+        for field in changed
+        if field not in _FREE_FIELDS and (field.split(".")[0] in _FIXED_SECTIONS or field in _FIXED_FIELDS)
+    ]
+    if refused:
+        told = "; ".join(f"{field} was {changed[field][0]!r}, now {changed[field][1]!r}" for field in refused)
+        raise ConfigError(f"--workdir {folder} cannot go on with another configuration: {told}")
+    stored = folder / VOCABULARY / "fingerprint"
+    if stored.exists() and stored.read_text() != fingerprint:
+        raise ConfigError(
+            f"data.vocabulary={config.data.vocabulary} is not the vocabulary that the run in {folder} began with"
+        )
+    return [f"{field}: {before!r} → {after!r}" for field, (before, after) in changed.items()]
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.replace(file)
