@@ -1,4 +1,4 @@
-"""Text infilling: spans of tokens, of any length, each become one mask (BART, Lewis et al. 2019, section 2.2).
+"""Text infilling: spans of tokens, of any length, each become one mask (Lewis et al. 2019, section 2.2).
 
 Where we differ from BART's released implementation, on purpose: its spans overlap, so that a rate of 0.3
 hides some 26.6 %, and its first token is hidden far too seldom. Here the budget is met in every example,
@@ -10,6 +10,7 @@ Legend of shapes: n columns of the record, K spans, N columns of the result.
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
+from denoise_jax.corruption.ordering import ascending, count_up_to
 from denoise_jax.corruption.record import Corruption, CorruptionError, Noised, Op, Symbols, TargetNoise, take
 from denoise_jax.corruption.spans import SpanLaw, exact_share, span_law
 
@@ -62,7 +63,7 @@ def text_infilling(
             return _collapse(noised, covering, kept, symbols.mask_token)
         zeros = tf.reduce_sum(law.zeros_before(draw(key, "infilling.zeros", tf.shape(starts))))
         gaps = _gaps(units, size, kept, zeros, key)
-        merged = tf.sort(tf.concat([kept, gaps], 0))
+        merged = ascending(tf.concat([kept, gaps], 0))
         collapsed = _collapse(noised, covering, merged, symbols.mask_token)
         return _mark_insertions(collapsed, merged, tf.size(eligible), symbols.mask_token)
 
@@ -83,11 +84,10 @@ def _spans_on_ring(
     after = tf.cumsum(lengths)
     before = after - lengths
     count = tf.reduce_sum(tf.cast(before < hide, tf.int32))
-    gaps = tf.maximum(size - hide, 1)
-    places = draw(key, "infilling.places", [count]) % gaps
-    places = gaps - 1 - tf.math.top_k(places, count).values  # ascending, and just as uniform
-    starts = places + before[:count]
-    ends = places + tf.minimum(after[:count], hide)
+    gaps = tf.maximum(size - hide, 1)  # with nothing visible, the one span after another
+    places = ascending(draw(key, "infilling.places", [count]) % gaps)  # visible tokens before each span
+    starts = places + tf.slice(before, [0], [count])
+    ends = places + tf.minimum(tf.slice(after, [0], [count]), hide)
     return starts, tf.concat([[0], ends], 0)
 
 
@@ -96,7 +96,7 @@ def _covering_span(units, size, eligible, starts, ends, key) -> tf.Tensor:
     turn = draw(key, "infilling.turn", [1])
     ring = tf.maximum(size, 1)
     place = (units + turn % ring) % ring
-    begun = tf.searchsorted(starts, place, side="right")  # spans that start here or before
+    begun = count_up_to(starts, place)  # spans that start here or before
     return tf.where(place < tf.gather(ends, begun), begun * eligible, 0)
 
 
@@ -111,9 +111,9 @@ def _gaps(units, size, kept, zeros, key) -> tf.Tensor:
 
     All gaps of the collapsed text are alike, from the first eligible token to past the last.
     """
-    bounds = tf.searchsorted(units, tf.stack([1, size]))
     columns = tf.size(units)
-    first, choices = bounds[0], tf.size(kept) - columns + bounds[1] + 2 - bounds[0]
+    first, last = tf.unstack(count_up_to(units, tf.stack([0, size - 1])))  # columns of eligible tokens
+    choices = tf.size(kept) - (columns - 1 - last) - first + 1  # nothing collapses after `last`
     gap = first + draw(key, "infilling.insertions", [zeros]) % choices
     return tf.gather(tf.concat([kept, [columns]], 0), gap)
 

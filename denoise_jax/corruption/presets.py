@@ -30,7 +30,7 @@ def _bart_paper(symbols: Symbols) -> Corruption:
 PRESETS: dict[str, Preset] = {
     "none": Preset(
         lambda symbols: chain([]),
-        "No noise: the text is its own input. The baseline of comparisons, and the input of fine-tuned models.",
+        "No noise: the text is its own input. The baseline of comparisons, and what a tuned model sees.",
     ),
     "text_infilling": Preset(
         lambda symbols: text_infilling(symbols),
@@ -40,14 +40,14 @@ PRESETS: dict[str, Preset] = {
     ),
     "sentence_permutation": Preset(
         lambda symbols: sentence_permutation(symbols),
-        "All sentences in random order, every token kept. It teaches discourse and coherence. Lewis et al. 2019, "
-        "section 2.2.",
+        "All sentences in random order, every token kept. It teaches discourse and coherence. "
+        "Lewis et al. 2019, section 2.2.",
     ),
     "bart_paper": Preset(
         _bart_paper,
         "The noise of BART as its paper tells it (Lewis et al. 2019, sections 2.2 and 5.1): all sentences "
-        "permuted, then 30 % of the tokens infilled with Poisson spans of lambda 3, where spans of length zero "
-        "insert a mask. Unlike the released code it hides 30 % exactly, evenly over the text.",
+        "permuted, then 30 % of the tokens infilled with Poisson spans of lambda 3, where spans of length "
+        "zero insert a mask. Unlike the released code it hides 30 % exactly, evenly over the text.",
     ),
 }
 

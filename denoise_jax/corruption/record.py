@@ -14,7 +14,7 @@ import tensorflow as tf
 
 
 class CorruptionError(ValueError):
-    """A mistake in a corruption's options, told in one line that names the field, the value and the remedy."""
+    """A mistake in a corruption's options, told in one line with the field, the value and the remedy."""
 
 
 class Op(enum.IntEnum):

@@ -7,6 +7,7 @@ here they are the record's `sentence_ids`.
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
+from denoise_jax.corruption.ordering import ascending, count_up_to
 from denoise_jax.corruption.record import Corruption, Noised, Op, Symbols, take
 from denoise_jax.corruption.spans import exact_share
 
@@ -44,15 +45,15 @@ def _order(count: tf.Tensor, share, key: tf.Tensor) -> tf.Tensor:
         return shuffled
     chosen = shuffled[: -(-count * share.numerator // share.denominator)]
     # The first few of a random order are a random subset, and stand in an order independent of it.
-    return tf.tensor_scatter_nd_update(tf.range(count), tf.sort(chosen)[:, None], chosen)
+    return tf.tensor_scatter_nd_update(tf.range(count), ascending(chosen)[:, None], chosen)
 
 
 def _columns_in(order: tf.Tensor, lengths: tf.Tensor, columns: tf.Tensor, movable: tf.Tensor) -> tf.Tensor:
-    """Index [n] that puts the tokens in `columns` [u] in the order of their sentences, the others nowhere else."""
+    """Index [n] that puts the tokens in `columns` [u] in the order of sentences and leaves the others."""
     moved_lengths = tf.gather(lengths, order)
     ends = tf.cumsum(moved_lengths)
     shifts = tf.gather(tf.cumsum(lengths, exclusive=True), order) - (ends - moved_lengths)
     places = tf.range(tf.size(columns))
-    came_from = places + tf.gather(shifts, tf.searchsorted(ends, places, side="right"))
+    came_from = places + tf.gather(shifts, count_up_to(ends, places))
     stay = tf.range(tf.size(movable))
     return tf.tensor_scatter_nd_update(stay, columns[:, None], tf.gather(columns, came_from))

@@ -19,7 +19,7 @@ _TAIL = 2.0**-32
 
 @dataclasses.dataclass(frozen=True)
 class SpanLaw:
-    """P(length = 1), P(2), ... of the spans that hide something, and the share `zero` of draws that hide nothing."""
+    """P(length = 1), P(2), ... of spans that hide something; `zero` is the share of empty draws."""
 
     probabilities: tuple[float, ...]
     zero: float = 0.0
@@ -62,7 +62,7 @@ def span_law(name: str, mean_span_length: float, max_span_length: int | None = N
     least = 0.1 if name == "poisson" else 1.0
     if not least <= mean <= MAX_MEAN:
         raise CorruptionError(
-            f"mean_span_length={mean_span_length} must lie between {least:g} and {MAX_MEAN:g} for the {name} law"
+            f"mean_span_length={mean_span_length} must lie in {least:g} ... {MAX_MEAN:g} for the {name} law"
         )
     if name in ("constant", "uniform") and (mean if name == "constant" else 2 * mean) % 1:
         unit = "a whole number" if name == "constant" else "a multiple of 0.5"
