@@ -30,7 +30,7 @@ def parse(arguments: type[T], argv: Sequence[str], command: str, default: T | No
                 args=list(argv),
                 prog=f"denoise-jax {command}",
                 description=arguments.__doc__,
-                config=(tyro.conf.FlagConversionOff,),
+                config=(tyro.conf.FlagConversionOff,) if default is not None else (tyro.conf.FlagCreatePairsOff,),
                 **options,
             )
     except SystemExit as exit:

@@ -6,10 +6,12 @@ import os
 import sys
 import tempfile
 
+from denoise_jax.errors import UserError
+
 
 @contextlib.contextmanager
 def quiet():
-    """Holds back what libraries write to stderr in this block; it is shown if the block raises.
+    """Holds back what libraries write to stderr in this block; it is shown if something breaks in it.
 
     TensorFlow's C++ start-up lines cannot be turned off by its own settings, so the file descriptor itself
     is turned aside.
@@ -21,10 +23,11 @@ def quiet():
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             _restore(terminal)
-            held.seek(0)
-            sys.stderr.write(held.read().decode(errors="replace"))
+            if not isinstance(error, UserError):
+                held.seek(0)
+                sys.stderr.write(held.read().decode(errors="replace"))
             raise
         else:
             _restore(terminal)

@@ -79,7 +79,7 @@ class Checkpointer:
             create=not read_only,
             read_only=read_only,
         )
-        handlers = {"state": ocp.StandardCheckpointHandler(), "files": FilesHandler(), "meta": ocp.JsonCheckpointHandler()}
+        handlers = {"state": ocp.PyTreeCheckpointHandler(), "files": FilesHandler(), "meta": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(
             epath.Path(folder).absolute(), options=options, item_handlers=handlers
         )
@@ -99,7 +99,7 @@ class Checkpointer:
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
+                state=ocp.args.PyTreeSave(state),
                 files=FilesSave(files),
                 meta=ocp.args.JsonSave({"step": step, "fingerprints": fingerprints(state)}),
             ),
@@ -111,7 +111,7 @@ class Checkpointer:
             files = self._manager.restore(step, args=ocp.args.Composite(files=FilesRestore())).files
             config = Config.model_validate_json(files[CONFIG_FILE])
         except (KeyError, ValueError, FileNotFoundError) as error:
-            raise CheckpointError(f"checkpoint {self.folder / str(step)} is not complete: {error}") from None
+            raise CheckpointError(f"{self._path(step)} is not complete: {_first_line(error)}") from None
 
         def under(prefix: str) -> dict[str, bytes]:
             return {name.removeprefix(prefix): data for name, data in files.items() if name.startswith(prefix)}
@@ -119,25 +119,26 @@ class Checkpointer:
         return Contents(config, under("vocabulary/"), under(_DATA_PREFIX))
 
     def restore(self, step: int, target: State) -> State:
-        """The state of `step`, laid out as `target` says.
+        """The state of `step`, or the part of it that `target` has (such as `params` alone), laid out as it says.
 
         Raises:
           CheckpointError: it cannot be read, or a leaf is not what was saved (Orbax reads changed bytes
             without a word, so every leaf's fingerprint is compared).
         """
+        wanted = ocp.args.PyTreeRestore(
+            target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
+        )
         try:
             restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore()),
+                step, args=ocp.args.Composite(state=wanted, meta=ocp.args.JsonRestore())
             )
         except Exception as error:  # Orbax and TensorStore raise many kinds, even bare Exception
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            raise CheckpointError(f"checkpoint {self.folder / str(step)} cannot be read: {reason}") from error
-        found, expected = fingerprints(restored.state), restored.meta["fingerprints"]
-        changed = sorted(name for name in expected if found.get(name) != expected[name])
+            raise CheckpointError(f"{self._path(step)} cannot be read: {_first_line(error)}") from error
+        expected = restored.meta["fingerprints"]
+        changed = [name for name, value in fingerprints(restored.state).items() if value != expected.get(name)]
         if changed:
             raise CheckpointError(
-                f"checkpoint {self.folder / str(step)} is damaged: {changed[0]} is not what was saved "
+                f"{self._path(step)} is damaged: {changed[0]} is not what was saved "
                 f"({len(changed)} of {len(expected)} arrays differ)"
             )
         return restored.state
@@ -157,8 +158,17 @@ class Checkpointer:
         try:
             self._manager.wait_until_finished()
         except Exception as error:  # a full disk arrives here, behind hundreds of lines of traceback
-            reason = str(error).strip().splitlines()[0][:200]
-            raise CheckpointError(f"a checkpoint in {self.folder} could not be written: {reason}") from error
+            raise CheckpointError(
+                f"a checkpoint in {self.folder} could not be written: {_first_line(error)}"
+            ) from error
+
+    def _path(self, step: int) -> str:
+        return f"checkpoint {self.folder / str(step)}"
+
+
+def _first_line(error: Exception) -> str:
+    """The beginning of what may be hundreds of lines."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
 
 
 def fingerprints(state: State) -> dict[str, int]:

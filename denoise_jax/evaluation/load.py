@@ -1,0 +1,76 @@
+"""A trained model from a run folder, or from one checkpoint folder alone."""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+
+from denoise_jax.config import Config
+from denoise_jax.data.vocabulary import Vocabulary
+from denoise_jax.errors import CheckpointError
+from denoise_jax.model.transformer import init_params
+from denoise_jax.parallel.mesh import make_mesh
+from denoise_jax.parallel.sharding import state_shardings
+from denoise_jax.training import run_folder
+from denoise_jax.training.checkpoint import Checkpointer
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Parameters, laid out on `mesh`, with all that is needed to use them."""
+
+    config: Config
+    vocabulary: Vocabulary
+    params: dict
+    step: int
+    mesh: Mesh
+
+
+def load_model(path: str | Path, step: int | None = None) -> Model:
+    """The newest checkpoint of the run at `path`, that of `step`, or the checkpoint folder `path` itself.
+
+    The configuration and the vocabulary are the checkpoint's own; the mesh is over the devices here.
+
+    Raises:
+      CheckpointError: no run, no such step, or a damaged checkpoint.
+    """
+    folder, step = _find(Path(path), step)
+    checkpoints = Checkpointer(folder, read_only=True)
+    steps = checkpoints.steps()
+    if not steps:
+        raise CheckpointError(f"{folder} holds no complete checkpoint; train first")
+    step = steps[-1] if step is None else step
+    if step not in steps:
+        raise CheckpointError(f"{folder} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}")
+    contents = checkpoints.contents(step)
+    config = contents.config
+    vocabulary = _vocabulary(contents.vocabulary)
+    mesh = make_mesh(config.parallel)
+    shapes = jax.eval_shape(lambda: {"params": init_params(config.model, len(vocabulary), jax.random.key(0))})
+    target = jax.tree.map(
+        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
+        shapes,
+        state_shardings(shapes, mesh, shard_moments=False),
+    )
+    params = checkpoints.restore(step, target)["params"]
+    return Model(config, vocabulary, params, step, mesh)
+
+
+def _find(path: Path, step: int | None) -> tuple[Path, int | None]:
+    """(folder of checkpoints, step) that `path` stands for."""
+    if (path / run_folder.CHECKPOINTS).is_dir():
+        return path / run_folder.CHECKPOINTS, step
+    if path.is_dir() and path.name.isdigit():
+        return path.parent, int(path.name)
+    raise CheckpointError(f"{path} is neither a run nor a checkpoint; `denoise-jax train` makes one")
+
+
+def _vocabulary(files: dict[str, bytes]) -> Vocabulary:
+    folder = tempfile.TemporaryDirectory(prefix="denoise-jax-")
+    for name, content in files.items():
+        (Path(folder.name) / name).write_bytes(content)
+    vocabulary = Vocabulary(folder.name)
+    vocabulary.folder = folder  # SeqIO reads the file later; it goes when the vocabulary goes
+    return vocabulary
