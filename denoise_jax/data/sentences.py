@@ -26,7 +26,7 @@ _REWRITES = (
     (r"\b(Nos?)\.[ \t]+(\d)", rf"\1.{_JOIN}\2"),
     _INITIAL,
     _INITIAL,
-    (rf"([.!?…]+{_CLOSERS})[ \t]+({_OPENERS}[\p{{Lu}}\p{{Lo}}\p{{N}}])", rf"\1{_BREAK}\2"),
+    (rf"([.!?…؟۔।॥]+{_CLOSERS})[ \t]+({_OPENERS}[\p{{Lu}}\p{{Lo}}\p{{N}}])", rf"\1{_BREAK}\2"),
     (r"([。！？｡．]+[」』”’）】]*)\s*", rf"\1{_BREAK}"),  # no space follows in Chinese and Japanese
     (_JOIN, " "),
 )
@@ -35,8 +35,8 @@ _REWRITES = (
 def split_sentences(text: tf.Tensor) -> tf.Tensor:
     """Sentences of one document.
 
-    A sentence ends at a line break, at `.`, `!`, `?` or `…` (with closing quotes and brackets) before white
-    space and a capital, a digit or a letter without case, and at the full stops of Chinese and Japanese.
+    A sentence ends at a line break, at `.`, `!`, `?`, `…` and their Arabic and Indic kin (with closing quotes
+    and brackets) before white space and a capital, a digit or a letter without case, and at the full stops of Chinese and Japanese.
     Common English abbreviations and initials do not end one. Text without an end is one sentence.
 
     Args:

@@ -1,0 +1,30 @@
+"""BART-large: 12+12 layers of width 1024, 406 M parameters with a 50k vocabulary.
+
+Command:   denoise-jax train bart_large --workdir RUN --data.task TASK --data.vocabulary FOLDER
+Hardware:  written for a TPU v5e-256 or v5p-64; 8 to 16 rows a chip.
+Result:    not yet run.
+"""
+
+from configs import bart_base
+from denoise_jax.config import Config
+
+
+def config() -> Config:
+    """bart_base with the large shape; layers are scanned and recomputed, so that 16 rows fit on a v5e chip."""
+    base = bart_base.config()
+    shape = {
+        "embed_dim": 1024,
+        "num_heads": 16,
+        "ffn_dim": 4096,
+        "num_encoder_layers": 12,
+        "num_decoder_layers": 12,
+        "scan_layers": True,
+        "remat": "full",
+    }
+    return Config(
+        **{
+            **base.model_dump(),
+            "name": "bart_large",
+            "model": {**base.model.model_dump(), **shape},
+        }
+    )

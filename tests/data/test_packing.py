@@ -1,0 +1,76 @@
+"""Rows hold every example whole, in order, and say which token is whose."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from denoise_jax.data.packing import DenoisingFeatureConverter
+
+INPUTS, TARGETS, BOS = 20, 24, 3
+
+
+def _examples(count=200, seed=0):
+    """Examples of 1 to 9 inputs and 1 to 12 targets; ids tell example and side."""
+    random = np.random.default_rng(seed)
+    for index in range(count):
+        sizes = random.integers(1, 10), random.integers(1, 13)
+        yield {
+            "inputs": np.full(sizes[0], 10_000 + index, np.int32),
+            "targets": np.arange(sizes[1], dtype=np.int32) + 100 * (index + 1),
+            "targets_noise": random.integers(1, 3, sizes[1]).astype(np.int32),
+        }
+
+
+def _rows(pack, examples, window=64):
+    spec = {k: tf.TensorSpec([None], tf.int32) for k in examples[0]}
+    dataset = tf.data.Dataset.from_generator(lambda: iter(examples), output_signature=spec)
+    converter = DenoisingFeatureConverter(pack=pack, bos_id=BOS, window=window)
+    return list(converter(dataset, {"inputs": INPUTS, "targets": TARGETS}).as_numpy_iterator())
+
+
+@pytest.mark.parametrize("pack", [True, False])
+def test_every_example_is_whole_and_in_order(pack):
+    examples = list(_examples())
+    remaining = iter(examples)
+    for row in _rows(pack, examples):
+        segments = row["decoder_segment_ids"].max()
+        assert segments == row["encoder_segment_ids"].max() >= 1
+        assert pack or segments == 1
+        for segment in range(1, segments + 1):
+            example = next(remaining)
+            encoder, decoder = row["encoder_segment_ids"] == segment, row["decoder_segment_ids"] == segment
+            np.testing.assert_array_equal(row["encoder_input_tokens"][encoder], example["inputs"])
+            np.testing.assert_array_equal(row["decoder_target_tokens"][decoder], example["targets"])
+            np.testing.assert_array_equal(row["decoder_target_noise"][decoder], example["targets_noise"])
+            shifted = [BOS, *example["targets"][:-1]]
+            np.testing.assert_array_equal(row["decoder_input_tokens"][decoder], shifted)
+            np.testing.assert_array_equal(row["encoder_positions"][encoder], range(encoder.sum()))
+            np.testing.assert_array_equal(row["decoder_positions"][decoder], range(decoder.sum()))
+        for name, values in row.items():
+            padding = row[name.split("_")[0] + "_segment_ids"] == 0
+            assert not values[padding].any(), name
+    assert next(remaining, None) is None
+
+
+def test_packing_fills_rows():
+    examples = list(_examples())
+    packed, unpacked = _rows(True, examples), _rows(False, examples)
+    assert len(packed) < 0.4 * len(unpacked)
+    for row, following in zip(packed[:60], packed[1:60], strict=False):
+        used = [(side > 0).sum() for side in (row["encoder_segment_ids"], row["decoder_segment_ids"])]
+        more = [(side == 1).sum() for side in (following["encoder_segment_ids"], following["decoder_segment_ids"])]
+        fits = used[0] + more[0] <= INPUTS and used[1] + more[1] <= TARGETS
+        assert not fits or following["encoder_input_tokens"][0] % 64 == 10_000 % 64, "only a window may end early"
+
+
+def test_lengths_and_dtypes():
+    for row in _rows(True, list(_examples(50))):
+        for name, values in row.items():
+            assert values.dtype == np.int32
+            assert values.shape == ((INPUTS,) if name.startswith("encoder") else (TARGETS,))
+
+
+def test_without_noise_column_everything_counts_as_hidden():
+    examples = [{k: e[k] for k in ("inputs", "targets")} for e in _examples(5)]
+    for row in _rows(False, examples):
+        assert set(row["decoder_target_noise"][row["decoder_segment_ids"] > 0]) == {2}

@@ -1,0 +1,55 @@
+"""Vocabularies: reserved ids, symbols that cannot be typed, and clear refusals."""
+
+import pytest
+
+from denoise_jax.data import vocabulary
+from denoise_jax.data.vocabulary import Vocabulary
+from denoise_jax.errors import DataError
+
+
+def test_reserved_ids(vocabulary_folder):
+    own = Vocabulary(vocabulary_folder)
+    assert [own.piece(i) for i in range(5)] == ["<pad>", "</s>", "<unk>", "<s>", "<mask>"]
+    assert (own.mask_id, own.bos_id) == (4, 3)
+    assert set(range(7)) - {2} <= set(own.control_ids)
+    assert len(own) == 512
+
+
+def test_typed_symbols_are_text(vocabulary_folder):
+    own = Vocabulary(vocabulary_folder)
+    typed = own.encode("a <mask> b </s> c <pad> d <s> e <rotation>")
+    assert not set(typed) & set(own.control_ids)
+    seqio_ids = vocabulary.seqio_vocabulary(str(vocabulary_folder)).encode_tf("a <mask> b </s>").numpy().tolist()
+    assert seqio_ids == own.encode("a <mask> b </s>")
+
+
+def test_masks_of_a_prompt_become_ids(vocabulary_folder):
+    own = Vocabulary(vocabulary_folder)
+    ids = own.encode_masked("The state of <mask> is <mask>")
+    assert ids == [*own.encode("The state of"), 4, *own.encode("is"), 4]
+    assert own.decode(ids) == "The state of is"
+
+
+def test_training_is_reproducible(tmp_path, speeches, vocabulary_folder):
+    again = vocabulary.train(speeches, tmp_path / "again", size=512)
+    assert again.fingerprint() == Vocabulary(vocabulary_folder).fingerprint()
+
+
+def test_control_symbols_can_be_added(tmp_path, speeches):
+    own = vocabulary.train(speeches, tmp_path / "modes", size=512, control_symbols=["[R]", "[S]"])
+    assert own.processor.piece_to_id("[R]") in own.control_ids
+    assert own.processor.piece_to_id("[R]") not in own.encode("[R] text")
+
+
+def test_refusals(tmp_path, speeches):
+    with pytest.raises(DataError, match="no vocabulary at .*denoise-jax vocab"):
+        Vocabulary(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="no text"):
+        vocabulary.train(["", "  \n"], tmp_path / "empty", size=64)
+    with pytest.raises(DataError, match="size=900000"):
+        vocabulary.train(speeches[:1], tmp_path / "large", size=900_000)
+    assert list(tmp_path.iterdir()) == [], "a refused training leaves nothing"
+    broken = tmp_path / "broken.model"
+    broken.write_bytes(b"not a model")
+    with pytest.raises(DataError, match="is not a SentencePiece model"):
+        Vocabulary(broken)
