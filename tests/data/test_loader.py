@@ -1,0 +1,70 @@
+"""Batches from logical shards: in shard order, and exactly the same after a restore."""
+
+import numpy as np
+import pytest
+
+from denoise_jax.data import loader
+from denoise_jax.data.vocabulary import Vocabulary
+from denoise_jax.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def own(vocabulary_folder):
+    return Vocabulary(vocabulary_folder)
+
+
+def _assert_same(first, second):
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+def test_goes_on_exactly_where_it_was(tiny_config, own):
+    original = loader.TrainLoader(tiny_config.data, own)
+    for _ in range(3):
+        next(original)
+    files = original.state()
+    expected = [next(original) for _ in range(20)]
+    restored = loader.TrainLoader(tiny_config.data, own)
+    restored.restore(files)
+    for batch in expected:
+        _assert_same(next(restored), batch)
+
+
+def test_order_does_not_depend_on_how_many_hosts_read(tiny_config, own, monkeypatch):
+    together = loader.TrainLoader(tiny_config.data, own)
+    apart = []
+    for host in (0, 1):
+        monkeypatch.setattr(loader.jax, "process_count", lambda: 2)
+        monkeypatch.setattr(loader.jax, "process_index", lambda host=host: host)
+        apart.append(loader.TrainLoader(tiny_config.data, own))
+    for _ in range(4):
+        parts = [next(one) for one in apart]
+        _assert_same(next(together), {k: np.concatenate([part[k] for part in parts]) for k in parts[0]})
+    # and a position saved by two hosts is taken up by one
+    files = apart[0].state() | apart[1].state()
+    together.restore(files)
+    parts = [next(one) for one in apart]
+    _assert_same(next(together), {k: np.concatenate([part[k] for part in parts]) for k in parts[0]})
+
+
+def test_position_of_other_shards_is_refused(tiny_config, own):
+    files = loader.TrainLoader(tiny_config.data, own).state()
+    four = tiny_config.data.model_copy(update={"shards": 4})
+    with pytest.raises(DataError, match="no position for data shard 0 of 4"):
+        loader.TrainLoader(four, own).restore(files)
+
+
+def test_evaluation_is_the_same_every_time_and_whole(tiny_config, own):
+    first, second = (list(loader.evaluation_batches(tiny_config.data, own, "test", 512)) for _ in (0, 1))
+    for one, two in zip(first, second, strict=True):
+        _assert_same(one, two)
+        assert one["decoder_target_tokens"].shape == (512, 64)
+    assert not first[-1]["decoder_segment_ids"][-1].any(), "the last batch is filled up with empty rows"
+    small = loader.evaluation_batches(tiny_config.data, own, "test", 16)
+    counts = [sum((batch["decoder_segment_ids"] > 0).sum() for batch in batches) for batches in (first, small)]
+    assert counts[0] == counts[1]
+
+
+def test_packing_can_be_turned_off(tiny_config, own):
+    batch = next(loader.TrainLoader(tiny_config.data.model_copy(update={"pack": False}), own))
+    assert batch["decoder_segment_ids"].max() == 1

@@ -1,0 +1,184 @@
+"""From text to noised pieces: nothing lost, cut at sentence ends, noise keyed apart for shards and tasks."""
+
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+
+from denoise_jax.data import preprocessors, tasks
+from denoise_jax.data.vocabulary import EOS_ID, Vocabulary
+from denoise_jax.errors import DataError
+
+LIMIT = 40
+
+
+def _source(texts):
+    def dataset(split, shuffle_files, seed=None):
+        del split, shuffle_files, seed
+        return tf.data.Dataset.from_tensor_slices({"text": texts})
+
+    return seqio.FunctionDataSource(dataset, splits=["train"])
+
+
+def _task(name, texts, vocabulary_folder, corruption="bart_paper"):
+    return seqio.Task(
+        name,
+        source=_source(texts),
+        preprocessors=preprocessors.denoising(name, corruption),
+        output_features=preprocessors.output_features(str(vocabulary_folder)),
+    )
+
+
+def _read(task, *, limit=LIMIT, input_limit=2 * LIMIT, seed=0, shard=0, num_shards=1):
+    dataset = tasks.open_shard(
+        task,
+        "train",
+        lengths={"inputs": input_limit, "targets": limit},
+        shard=shard,
+        num_shards=num_shards,
+        seed=seed,
+        training=False,
+    )
+    return list(dataset.as_numpy_iterator())
+
+
+@pytest.fixture(scope="module")
+def pieces(vocabulary_folder, speeches):
+    """(tokens, sentence ids) of each piece that the speeches are cut into."""
+    features = preprocessors.output_features(str(vocabulary_folder))
+    dataset = tf.data.Dataset.from_tensor_slices({"text": speeches})
+    dataset = preprocessors.tokenize_sentences(dataset, features)
+    whole = [(e["targets"], e["sentence_ids"]) for e in dataset.as_numpy_iterator()]
+    cut = preprocessors.cut_documents(dataset, {"targets": LIMIT})
+    return whole, [(e["targets"], e["sentence_ids"]) for e in cut.as_numpy_iterator()]
+
+
+def test_cutting_loses_nothing_and_keeps_the_order(pieces):
+    whole, cut = pieces
+    np.testing.assert_array_equal(np.concatenate([t for t, _ in whole]), np.concatenate([t for t, _ in cut]))
+    assert all(1 <= len(tokens) <= LIMIT - 1 for tokens, _ in cut)
+
+
+def test_cuts_are_at_sentence_ends_and_greedy(pieces):
+    whole, cut = pieces
+    sentences = [np.bincount(ids)[np.unique(ids)] for _, ids in whole]
+    expected = []
+    for lengths in sentences:
+        units = [n for length in lengths for n in [LIMIT - 1] * (length // (LIMIT - 1)) + [length % (LIMIT - 1)] if n]
+        filled = 0
+        for unit in units:
+            if not filled or filled + unit > LIMIT - 1:
+                expected.append(0)
+                filled = 0
+            expected[-1] += unit
+            filled += unit
+    assert [len(tokens) for tokens, _ in cut] == expected
+
+
+def test_sentences_count_from_one_in_every_piece(pieces):
+    for _, ids in pieces[1]:
+        assert ids[0] == 1
+        assert set(np.diff(ids)) <= {0, 1}
+
+
+def test_examples_close_with_eos_and_carry_provenance(vocabulary_folder, speeches):
+    mask = Vocabulary(vocabulary_folder).mask_id
+    examples = _read(_task("a", speeches[:1], vocabulary_folder))
+    assert len(examples) > 100
+    for example in examples:
+        targets, inputs = example["targets"], example["inputs"]
+        assert targets[-1] == inputs[-1] == EOS_ID
+        assert len(targets) == len(example["targets_noise"]) <= LIMIT
+        assert len({len(example[name]) for name in ("inputs", "inputs_source", "inputs_span", "inputs_op")}) == 1
+        assert all((example[name] > 0).all() for name in example)
+        kept = example["inputs_op"] == 1
+        np.testing.assert_array_equal(inputs[kept], targets[example["inputs_source"][kept] - 1])
+        assert (inputs[~kept] == mask).all()
+        hidden = np.sum(example["targets_noise"] == 2)
+        assert hidden == np.ceil(np.float32(0.3) * (len(targets) - 1))
+
+
+def test_long_inputs_are_cut_before_eos(vocabulary_folder, speeches):
+    for example in _read(_task("a", speeches[:1], vocabulary_folder), input_limit=16):
+        assert len(example["inputs"]) <= 16
+        assert example["inputs"][-1] == EOS_ID
+
+
+def test_blank_documents_are_dropped(vocabulary_folder):
+    assert _read(_task("a", ["", " \n "], vocabulary_folder)) == []
+
+
+def _masks(examples):
+    return [tuple(example["targets_noise"]) for example in examples]
+
+
+def _agreement(first, second):
+    """Share of target tokens with equal noise; .58 is expected of independent noise at 0.3."""
+    pairs = [(a, b) for one, two in zip(first, second, strict=True) for a, b in zip(one, two, strict=True)]
+    return sum(a == b for a, b in pairs) / len(pairs)
+
+
+def test_noise_is_reproducible_and_follows_the_seed(vocabulary_folder, speeches):
+    task = _task("a", speeches, vocabulary_folder)
+    assert _masks(_read(task, seed=1)) == _masks(_read(task, seed=1))
+    assert _agreement(_masks(_read(task, seed=1)), _masks(_read(task, seed=2))) < 0.65
+
+
+def test_two_tasks_draw_different_noise_for_the_same_text(vocabulary_folder, speeches):
+    first, second = (_read(_task(name, speeches, vocabulary_folder)) for name in ("a", "b"))
+    assert _agreement(_masks(first), _masks(second)) < 0.65
+
+
+def test_two_shards_draw_different_noise_for_the_same_text_at_the_same_place(vocabulary_folder, speeches):
+    twice = [text for text in speeches for _ in (0, 1)]
+    task = _task("a", twice, vocabulary_folder)
+    first, second = (_read(task, shard=shard, num_shards=2) for shard in (0, 1))
+    assert [tuple(e["targets"]) for e in first] == [tuple(e["targets"]) for e in second]
+    assert _agreement(_masks(first), _masks(second)) < 0.65
+
+
+def test_same_sentence_twice_in_a_stream_gets_different_noise(vocabulary_folder, speeches):
+    sentence = speeches[0][:120]
+    examples = _read(_task("a", [sentence] * 50, vocabulary_folder))
+    assert len(set(_masks(examples))) > 10
+
+
+def test_epochs_get_new_noise(vocabulary_folder, speeches):
+    task = _task("a", speeches[:1], vocabulary_folder)
+    options = {"sequence_length": {"inputs": 80, "targets": LIMIT}, "split": "train", "seed": 0, "shuffle": False}
+    examples = list(task.get_dataset(num_epochs=2, **options).as_numpy_iterator())
+    half = len(examples) // 2
+    assert _agreement(_masks(examples[:half]), _masks(examples[half:])) < 0.65
+
+
+def test_mixture_keeps_provenance_and_takes_another_vocabulary(vocabulary_folder, speeches):
+    for name in ("mixed_a", "mixed_b"):
+        if name not in seqio.TaskRegistry.names():
+            seqio.TaskRegistry.add(
+                name,
+                source=_source(speeches),
+                preprocessors=preprocessors.denoising(name, "text_infilling"),
+                output_features=preprocessors.output_features("nowhere"),
+            )
+    mixture = seqio.Mixture("mixed", [("mixed_a", 0.5), ("mixed_b", 0.5)])
+    examples = _read(tasks.with_vocabulary(mixture, str(vocabulary_folder)))
+    assert set(preprocessors.PROVENANCE) < set(examples[0])
+
+
+def test_refusals(vocabulary_folder):
+    with pytest.raises(DataError, match="did you mean quickstart"):
+        tasks.find("quickstrat", ["tasks"])
+    with pytest.raises(DataError, match="cannot import 'no_such_module'"):
+        tasks.find("quickstart", ["no_such_module"])
+    with pytest.raises(DataError, match="no split 'dev'; it has test, train, validation"):
+        tasks.check_splits(tasks.find("quickstart", ["tasks"]), ["dev"])
+    with pytest.raises(DataError, match="'a'.*did you mean bart_paper"):
+        _read(_task("a", ["text"], vocabulary_folder, corruption="bart_papr"))
+    empty = seqio.Task(
+        "empty",
+        source=seqio.FileDataSource(tf.data.TextLineDataset, {"train": []}),
+        preprocessors=preprocessors.denoising("empty", "none"),
+        output_features=preprocessors.output_features(str(vocabulary_folder)),
+    )
+    with pytest.raises(DataError, match="corpus of task 'empty', split 'train', is empty"):
+        tasks.check_splits(empty, ["train"])
