@@ -23,7 +23,9 @@ def text() -> Callable[..., Noised]:
 
     def build(*lengths: int) -> Noised:
         ids = np.arange(10, 10 + sum(lengths), dtype=np.int32)
-        return clean(tf.constant(ids), tf.constant(np.repeat(np.arange(1, len(lengths) + 1), lengths), tf.int32))
+        return clean(
+            tf.constant(ids), tf.constant(np.repeat(np.arange(1, len(lengths) + 1), lengths), tf.int32)
+        )
 
     return build
 
@@ -33,7 +35,9 @@ def draw_many() -> Callable[..., list[Noised]]:
     """draw_many(corruption, record, keys) is the record, in NumPy, under each of that many different keys."""
 
     def run(corruption, noised: Noised, keys: int, seed: int = 0) -> list[Noised]:
-        examples = tf.data.Dataset.range(keys).map(lambda i: Noised(*corruption(noised, tf.stack([seed + 1, i]))))
+        examples = tf.data.Dataset.range(keys).map(
+            lambda i: Noised(*corruption(noised, tf.stack([seed + 1, i])))
+        )
         return [Noised(*columns) for columns in examples.as_numpy_iterator()]
 
     return run

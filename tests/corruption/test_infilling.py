@@ -30,7 +30,9 @@ def test_budget_is_exact_in_every_sample(symbols, audit, law, budget):
     for rate in (0.0, 0.07, 0.3, 0.5, 1.0):
         corrupt = text_infilling(symbols, mask_prob=rate, span_length=law, budget=budget)
         examples = tf.data.Dataset.range(60).map(
-            lambda i, corrupt=corrupt: corrupt(clean(10 + tf.range(tf.cast(i % 30, tf.int32))), tf.stack([i, 7]))
+            lambda i, corrupt=corrupt: corrupt(
+                clean(10 + tf.range(tf.cast(i % 30, tf.int32))), tf.stack([i, 7])
+            )
         )
         for index, columns in enumerate(examples.as_numpy_iterator()):
             noised = Noised(*columns)
@@ -144,7 +146,9 @@ def test_masks_hide_what_their_provenance_says(symbols, text, draw_many):
     for row in draw_many(text_infilling(symbols, span_length="poisson"), text(60), 100):
         masks = row.op == Op.MASK
         positions = [
-            p for s, span in zip(row.source[masks], row.span[masks], strict=True) for p in range(s, s + span - 1)
+            p
+            for s, span in zip(row.source[masks], row.span[masks], strict=True)
+            for p in range(s, s + span - 1)
         ]
         np.testing.assert_array_equal(positions, 1 + np.flatnonzero(hidden(row)))
 
