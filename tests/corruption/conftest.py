@@ -45,7 +45,7 @@ def draw_many() -> Callable[..., list[Noised]]:
 
 @pytest.fixture(scope="session")
 def audit() -> Callable[[Noised], None]:
-    """Checks what the record promises after any chain: replay, whole accounts, no zeros, columns of one length."""
+    """Checks what the record promises after any chain: replay, whole accounts, no zeros, equal lengths."""
 
     def check(noised: Noised) -> None:
         noised = Noised(*(np.asarray(column) for column in noised))

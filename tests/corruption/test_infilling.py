@@ -75,7 +75,7 @@ def ring(law: str, hide: int, keys: int):
     ],
 )
 def test_span_lengths_follow_the_law(chi_square, law, expected):
-    """p above 1e-4, the false-alarm rate, for the first 20 spans of each text: the budget of 300 cuts none."""
+    """p above 1e-4, the false-alarm rate, for the first 20 spans of each: a budget of 300 cuts none."""
     lengths = np.concatenate([(ends - starts)[:20] for starts, ends in ring(law, 300, 400)])
     counts = np.bincount(np.minimum(lengths, 9), minlength=10)[1:]
     rest = 1 - sum(expected)
@@ -87,7 +87,7 @@ def test_span_lengths_follow_the_law(chi_square, law, expected):
 
 
 def test_spans_do_not_overlap_and_their_number_is_the_renewal_law():
-    """E[K] = (B + E[L^2] / (2 E[L]) - 1/2) / E[L] for budget B, within 3 standard errors (0.3 % false alarms)."""
+    """E[K] = (B + E[L^2] / (2 E[L]) - 1/2) / E[L], B the budget; 3 standard errors (0.3 % false alarms)."""
     counts = []
     for starts, ends in ring("poisson", 153, 2000):
         assert (ends > starts).all()
@@ -101,7 +101,7 @@ def test_spans_do_not_overlap_and_their_number_is_the_renewal_law():
 
 
 def test_number_of_zero_length_spans(symbols, text, draw_many):
-    """Poisson(3): q / (1 - q) insertions a span, q = exp(-3); within 3 standard errors (0.3 % false alarms)."""
+    """Poisson(3): q / (1 - q) insertions a span, q = exp(-3); 3 standard errors (0.3 % false alarms)."""
     rows = draw_many(text_infilling(symbols, span_length="poisson"), text(512), 1000)
     zeros = [(row.op == Op.INSERT).sum() for row in rows]
     q = math.exp(-3)
@@ -110,7 +110,7 @@ def test_number_of_zero_length_spans(symbols, text, draw_many):
 
 
 def test_insertions_reach_every_gap_and_both_ends(symbols, draw_many, chi_square):
-    """A ring of one hidden span of 2 in 6: all gaps of the collapsed text get insertions alike; p above 1e-4."""
+    """One span of 2 hidden in 6: each gap of what is left gets insertions alike; p above 1e-4."""
     noised = clean(tf.constant([1, 10, 11, 12, 13, 14, 15, 2]))
     corrupt = text_infilling(symbols, mask_prob=0.3, span_length="poisson", mean_span_length=0.5)
     places = []
