@@ -35,7 +35,9 @@ class FilesHandler(ocp.CheckpointHandler):
     def restore(self, directory: epath.Path, args: "FilesRestore") -> dict[str, bytes]:
         """All files below `directory`, by their path in it."""
         del args
-        files = [file for file in directory.glob("**/*") if not file.is_dir()]
+        entries = list(directory.iterdir())  # buckets cannot list a whole tree; names have one slash at most
+        entries += [file for entry in entries if entry.is_dir() for file in entry.iterdir()]
+        files = [entry for entry in entries if not entry.is_dir()]
         return {str(file.relative_to(directory)): file.read_bytes() for file in files}
 
     def finalize(self, directory: epath.Path) -> None:

@@ -106,7 +106,8 @@ def open_writers(folder: Path, config: Config, resume_step: int) -> list[Writer]
         "wandb": lambda: WandbWriter(folder, config),
         "mlflow": lambda: MlflowWriter(folder, config),
     }
-    return [JsonlWriter(folder / JSONL, resume_step), *(make[name]() for name in config.training.writers)]
+    others = [make[name]() for name in config.training.writers]
+    return [JsonlWriter(folder / JSONL, resume_step), *others]
 
 
 def write_all(writers: Sequence[Writer], step: int, values: Mapping[str, float]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from denoise_jax.config import OptimizerConfig
@@ -21,7 +22,7 @@ def make_schedule(config: OptimizerConfig, num_steps: int) -> Callable:
         ),
         "cosine": optax.cosine_decay_schedule(peak, remaining, alpha=config.final_learning_rate / peak),
         # Vaswani et al. 2017: falls as 1/sqrt(n); continuous with the warm-up at its end.
-        "inverse_sqrt": lambda step: peak * (max(warmup, 1) / (step + max(warmup, 1))) ** 0.5,
+        "inverse_sqrt": lambda step: peak / jnp.sqrt(1 + jnp.asarray(step, jnp.float32) / max(warmup, 1)),
         "constant": optax.constant_schedule(peak),
     }[config.schedule]
     if not warmup:
@@ -46,9 +47,19 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
             weight_decay_rate=config.weight_decay or None,
             weight_decay_mask=decay_mask,
         )
-    return optax.chain(clip, update)
+    return _with_standard_promotion(optax.chain(clip, update))
 
 
 def decay_mask(params):
     """True for the leaves that weight decay applies to."""
     return jax.tree.map_with_path(lambda path, _: leaf_name(path).rsplit("/", 1)[-1] in _DECAYED, params)
+
+
+def _with_standard_promotion(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Optax raises floats to integer powers, which JAX's strict dtype promotion (on in our tests) refuses."""
+
+    def update(*arguments):
+        with jax.numpy_dtype_promotion("standard"):
+            return transformation.update(*arguments)
+
+    return optax.GradientTransformation(transformation.init, update)

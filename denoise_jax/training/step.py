@@ -75,7 +75,7 @@ def make_train_step(
             "step": state["step"] + 1,
             "key": state["key"],
         }
-        return new_state, {**sums, "grad_norm": optax.global_norm(gradients)}
+        return new_state, {**sums, "grad_norm": optax.tree.norm(gradients)}
 
     state_shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
     rows = NamedSharding(mesh, P(BATCH_AXES))

@@ -1,0 +1,33 @@
+"""Meshes over eight virtual devices."""
+
+import jax
+import pytest
+
+from denoise_jax.config import ParallelConfig
+from denoise_jax.errors import ConfigError
+from denoise_jax.parallel.mesh import check_batch, make_mesh
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [
+        ({}, (8, 1, 1)),
+        ({"fsdp": 2}, (4, 2, 1)),
+        ({"fsdp": 2, "tensor": 2}, (2, 2, 2)),
+        ({"data": 1, "fsdp": 8}, (1, 8, 1)),
+    ],
+)
+def test_shapes(axes, shape):
+    mesh = make_mesh(ParallelConfig(**axes))
+    assert tuple(mesh.shape.values()) == shape
+    assert mesh.axis_names == ("data", "fsdp", "tensor")
+
+
+def test_refusals():
+    with pytest.raises(ConfigError, match="fsdp=3.*8 devices"):
+        make_mesh(ParallelConfig(fsdp=3))
+    with pytest.raises(ConfigError, match="data=4"):
+        make_mesh(ParallelConfig(data=4))
+    with pytest.raises(ConfigError, match="here: 12 rows.*8 devices"):
+        check_batch(make_mesh(ParallelConfig()), 12, "here")
+    check_batch(make_mesh(ParallelConfig(data=4), jax.devices()[:4]), 12, "here")

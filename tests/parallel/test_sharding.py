@@ -1,0 +1,72 @@
+"""The rule table covers every leaf of the state once, and lays moments over the data axis."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from denoise_jax.config import ModelConfig, OptimizerConfig, ParallelConfig
+from denoise_jax.errors import ConfigError
+from denoise_jax.parallel import sharding
+from denoise_jax.parallel.mesh import make_mesh
+from denoise_jax.training.optimizer import make_optimizer
+from denoise_jax.training.state import init_state
+
+
+def _shapes(tiny_config, optimizer="adamw", **model):
+    config = tiny_config.model_copy(
+        update={
+            "model": ModelConfig(**{**tiny_config.model.model_dump(), **model}),
+            "optimizer": OptimizerConfig(name=optimizer),
+        }
+    )
+    return jax.eval_shape(lambda: init_state(config, 512, make_optimizer(config.optimizer, 10**5)))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+@pytest.mark.parametrize("norm_position", ["pre", "post"])
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+def test_one_rule_for_every_leaf(tiny_config, optimizer, norm_position, tie_embeddings):
+    shapes = _shapes(tiny_config, optimizer, norm_position=norm_position, tie_embeddings=tie_embeddings)
+    for path, _ in jax.tree.leaves_with_path(shapes):
+        sharding.spec_for(sharding.leaf_name(path))
+
+
+def test_unknown_leaf_is_refused():
+    with pytest.raises(ConfigError, match="0 sharding rules match .*params/encoder/novelty"):
+        sharding.spec_for("params/encoder/novelty")
+
+
+def test_moments_lie_over_data_too(tiny_config):
+    mesh = make_mesh(ParallelConfig(data=2, fsdp=2, tensor=2))
+    laid = sharding.state_shardings(_shapes(tiny_config), mesh, shard_moments=True)
+    adam = laid["opt_state"][1][0]
+    kernel = ("encoder", "layers", "ffn", "up", "kernel")
+
+    def at(tree, path):
+        for key in path:
+            tree = tree[key]
+        return tree.spec
+
+    assert at(laid["params"], kernel) == P(None, "fsdp", "tensor")
+    assert at(adam.mu, kernel) == P(None, "fsdp", ("tensor", "data"))
+    assert at(adam.nu, kernel) == at(adam.mu, kernel)
+    plain = sharding.state_shardings(_shapes(tiny_config), mesh, shard_moments=False)
+    assert at(plain["opt_state"][1][0].mu, kernel) == P(None, "fsdp", "tensor")
+
+
+def test_indivisible_axis_is_named(tiny_config):
+    mesh = make_mesh(ParallelConfig(data=1, tensor=8))
+    with pytest.raises(ConfigError, match=r"parallel.tensor=8 does not divide 36, an axis of opt_state.*key"):
+        sharding.state_shardings(
+            _shapes(tiny_config, embed_dim=36, num_heads=4), mesh, shard_moments=False
+        )
+
+
+def test_global_batch_is_spread_over_rows():
+    mesh = make_mesh(ParallelConfig(data=2, fsdp=2, tensor=2))
+    rows = np.arange(24, dtype=np.int32).reshape(8, 3)
+    (batch,) = sharding.global_batch({"rows": rows}, mesh).values()
+    assert batch.sharding.spec == P(("data", "fsdp"))
+    assert {shard.data.shape for shard in batch.addressable_shards} == {(2, 3)}
+    np.testing.assert_array_equal(batch, rows)

@@ -1,0 +1,63 @@
+"""Schedules at the steps that matter, and which leaves decay."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from denoise_jax.config import OptimizerConfig
+from denoise_jax.training.optimizer import decay_mask, make_optimizer, make_schedule
+
+PEAK, WARMUP, STEPS = 1e-3, 10, 110
+
+
+def _rate(step, schedule, **options):
+    config = OptimizerConfig(learning_rate=PEAK, warmup_steps=WARMUP, schedule=schedule, **options)
+    return float(make_schedule(config, STEPS)(step))
+
+
+@pytest.mark.parametrize("schedule", ["polynomial", "cosine", "inverse_sqrt", "constant"])
+def test_warmup_rises_to_the_peak(schedule):
+    rates = [_rate(step, schedule) for step in range(WARMUP + 1)]
+    assert rates[:WARMUP] == pytest.approx([PEAK * (n + 1) / WARMUP for n in range(WARMUP)])
+    assert rates[WARMUP] == pytest.approx(PEAK)
+
+
+def test_decay():
+    assert _rate(60, "polynomial") == pytest.approx(PEAK / 2)
+    assert _rate(110, "polynomial", final_learning_rate=1e-5) == pytest.approx(1e-5)
+    assert _rate(60, "polynomial", polynomial_power=2.0) == pytest.approx(PEAK / 4)
+    assert _rate(60, "cosine") == pytest.approx(PEAK / 2)
+    assert _rate(110, "cosine", final_learning_rate=1e-5) == pytest.approx(1e-5)
+    assert _rate(40, "inverse_sqrt") == pytest.approx(PEAK / 2)
+    assert _rate(99, "constant") == pytest.approx(PEAK)
+
+
+def test_norms_and_biases_do_not_decay():
+    params = {
+        "embedding": {"tokens": jnp.ones((4, 2))},
+        "encoder": {"layers": {"ffn": {"up": {"kernel": jnp.ones((1, 2, 2)), "bias": jnp.ones((1, 2))}}}},
+        "decoder": {"final_norm": {"scale": jnp.ones(2)}},
+    }
+    mask = decay_mask(params)
+    assert mask["embedding"]["tokens"]
+    assert mask["encoder"]["layers"]["ffn"]["up"] == {"kernel": True, "bias": False}
+    assert not mask["decoder"]["final_norm"]["scale"]
+    for name in ("adamw", "adafactor"):
+        config = OptimizerConfig(name=name, warmup_steps=0, schedule="constant", weight_decay=0.1)
+        optimizer = make_optimizer(config, STEPS)
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+        assert float(updates["embedding"]["tokens"].max()) < 0
+        assert float(jnp.abs(updates["decoder"]["final_norm"]["scale"]).max()) == 0
+
+
+def test_clipping_bounds_the_global_norm():
+    params = {"kernel": jnp.zeros(4)}
+    gradients = {"kernel": jnp.full(4, 100.0)}
+    for clip_norm, expected in ((1.0, 1.0), (None, 200.0)):
+        config = OptimizerConfig(clip_norm=clip_norm, b1=0.0)
+        clip = make_optimizer(config, 10**6)
+        _, state = clip.update(gradients, clip.init(params), params)
+        moment = jax.tree.leaves_with_path(state)
+        (first,) = [leaf for path, leaf in moment if "mu" in jax.tree_util.keystr(path)]
+        assert float(jnp.linalg.norm(first)) == pytest.approx(expected)
