@@ -78,9 +78,8 @@ def _spans_on_ring(
     Both ascend and count places from 0; starts[s - 1] goes with ends[s], and ends[0] = 0 is no span's.
     Lengths need not be shuffled, though the cut one is always last: the ring has no last.
     """
-    lengths = law.lengths(
-        draw(key, "infilling.lengths", [hide])
-    )  # none is below 1, so `hide` of them suffice
+    # No length is below 1, so `hide` of them suffice.
+    lengths = law.lengths(draw(key, "infilling.lengths", [hide]))
     after = tf.cumsum(lengths)
     before = after - lengths
     count = tf.reduce_sum(tf.cast(before < hide, tf.int32))

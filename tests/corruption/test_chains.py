@@ -146,7 +146,7 @@ def test_streams_are_told_apart_and_stay_the_same():
 
 
 def test_streams_are_uncorrelated():
-    """Correlation of two streams, and of neighbouring keys, within 4.5 / sqrt(draws): 1 false alarm in 70,000."""
+    """Correlation of streams, and of neighbouring keys, below 4.5 / sqrt(draws): 1 false alarm in 70,000."""
     size = 20_000
     one, other, next_key = (
         keys.draw(tf.constant(key), name, [size]).numpy().astype(float)

@@ -23,8 +23,16 @@ def hidden(noised: Noised) -> np.ndarray:
     return noised.target_noise == TargetNoise.HIDDEN
 
 
-@pytest.mark.parametrize("budget", ["ceil", "floor", "round"])
-@pytest.mark.parametrize("law", ["geometric", "poisson", "uniform"])
+@pytest.mark.parametrize(
+    ("law", "budget"),
+    [
+        ("geometric", "ceil"),
+        ("uniform", "ceil"),
+        ("poisson", "ceil"),
+        ("poisson", "floor"),
+        ("poisson", "round"),
+    ],
+)
 def test_budget_is_exact_in_every_sample(symbols, audit, law, budget):
     round_ = {"ceil": math.ceil, "floor": math.floor, "round": lambda x: math.floor(x + 0.5)}[budget]
     for rate in (0.0, 0.07, 0.3, 0.5, 1.0):
