@@ -1,1 +1,1 @@
-"""The encoder-decoder: attention, layers, the transformer, decoding with a cache. No mesh, no files, no TensorFlow."""
+"""The encoder-decoder: attention, layers, stacks, decoding with a cache. No mesh, no files, no TensorFlow."""

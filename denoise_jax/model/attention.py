@@ -19,7 +19,10 @@ LOWEST_MAXIMUM = -1e20
 
 
 def visible(query_segments_BT: jax.Array, key_segments_BS: jax.Array, *, causal: bool) -> jax.Array:
-    """Which keys each query may see, bool [B, T, S]: its own segment, no padding (segment 0), no later row index."""
+    """Which keys each query may see, bool [B, T, S].
+
+    Its own segment, no padding (segment 0) and, where causal, no later row index.
+    """
     queries_BT1, keys_B1S = query_segments_BT[:, :, None], key_segments_BS[:, None, :]
     mask_BTS = (queries_BT1 == keys_B1S) & (keys_B1S != 0)
     if causal:
@@ -53,17 +56,15 @@ def attend(
     scores_BHTS = jnp.where(mask_B1TS, scores_BHTS, MASKED)
     maximum_BHT1 = jnp.maximum(scores_BHTS.max(axis=-1, keepdims=True), LOWEST_MAXIMUM)
     weights_BHTS = jnp.exp(scores_BHTS - jax.lax.stop_gradient(maximum_BHT1))
-    total_BTH1 = jnp.einsum("BHTS->BTH", weights_BHTS)[..., None]
+    # The largest weight is 1, so a sum below it means that no key is seen: divide those zeros by anything.
+    total_BTH1 = jnp.maximum(jnp.einsum("BHTS->BTH", weights_BHTS), 0.5)[..., None]
     weights_BHTS = dropout(weights_BHTS, dropout_rate, dropout_key).astype(value_BSHK.dtype)
     mixed_BTHK = jnp.einsum("BHTS,BSHK->BTHK", weights_BHTS, value_BSHK)
-    seen_BTH1 = total_BTH1 > 0
-    return mixed_BTHK * jnp.where(seen_BTH1, 1 / jnp.where(seen_BTH1, total_BTH1, 1), 0).astype(
-        mixed_BTHK.dtype
-    )
+    return (mixed_BTHK.astype(jnp.float32) / total_BTH1).astype(mixed_BTHK.dtype)
 
 
 class Attention(nnx.Module):
-    """Multi-head attention with biases on all four projections, as in BART. Kernels are [D, H*K] and [H*K, D]."""
+    """Multi-head attention with biases on all four projections, as in BART. Kernels: [D, H*K], [H*K, D]."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         def linear():

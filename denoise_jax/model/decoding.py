@@ -1,9 +1,10 @@
 """Generation with a cache of static shape.
 
-`start_cache` and `decode_step` serve any search: every leaf of the cache has the batch as its first axis, so that
-beams are reordered by one indexing of the tree. `greedy` is the simplest search.
+`start_cache` and `decode_step` serve any search: every leaf of the cache has the batch as its first axis, so
+that beams are reordered by one indexing of the tree. `greedy` is the simplest search.
 
-Shape letters: B batch, S source positions, T target positions, M cached positions, D width, V padded vocabulary.
+Shape letters: B batch, S source positions, T target positions, M cached positions, D width,
+V padded vocabulary.
 """
 
 import functools
@@ -19,7 +20,7 @@ from denoise_jax.model.transformer import EncoderDecoder, module
 
 
 class Cache(NamedTuple):
-    """What decoding remembers: keys and values of each decoder layer, and which source positions are tokens."""
+    """What decoding remembers: keys and values of each decoder layer, and which source tokens are real."""
 
     layers: tuple[LayerCache, ...]
     encoder_segment_ids_BS: jax.Array
@@ -28,9 +29,9 @@ class Cache(NamedTuple):
 def start_cache(
     model: EncoderDecoder, encoded_BSD: jax.Array, encoder_segment_ids_BS: jax.Array, max_length: int
 ) -> Cache:
-    """A cache for `max_length` target positions: own past empty, source keys and values computed once for all.
+    """A cache for `max_length` target positions: an empty past, the source's keys and values.
 
-    The source is one segment per row: whatever has a segment id other than 0 is read.
+    Those of the source are computed here, once. A row holds one source: every segment id but 0 is read.
     """
     layers = []
     for layer in model.decoder.unstack_layers():
@@ -69,14 +70,14 @@ def greedy(
 ) -> tuple[jax.Array, jax.Array]:
     """The likeliest token at each position, until every row has ended or `max_length` tokens are out.
 
-    `tokens_BS` are int32 source rows padded with 0; a row of padding only (filling up a batch) yields nothing.
-    Returns int32 `tokens_BT`, T = max_length, without `start_id` and padded with 0 after `end_id`, and
-    `lengths_B`, which counts the `end_id`. Raises ValueError where max_length exceeds the position table.
+    `tokens_BS` are int32 source rows padded with 0; a row of padding only (to fill up a batch) yields
+    nothing.
+    Returns int32 `tokens_BT`, T = max_length, without `start_id` and padded with 0 after
+    `end_id`, and `lengths_B`, which counts the `end_id`. Raises ValueError where max_length exceeds the
+    position table.
     """
     if max_length > config.max_positions:
-        raise ValueError(
-            f"max_length={max_length} exceeds max_positions={config.max_positions}: ask for less"
-        )
+        raise ValueError(f"max_length={max_length} exceeds max_positions={config.max_positions}")
     model = module(config, vocab_size, params)
     batch, source_length = tokens_BS.shape
     segments_BS = (tokens_BS != 0).astype(jnp.int32)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Zero a share `rate` of x and scale the rest, so that the mean stays; x itself without a key or at rate 0."""
+    """Zero a share `rate` of x and scale the rest, so that the mean stays; x as it is without a key."""
     if key is None or rate == 0:
         return x
     keep = jax.random.bernoulli(key, 1 - rate, x.shape)

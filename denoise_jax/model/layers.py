@@ -15,8 +15,19 @@ from denoise_jax.config import ModelConfig
 from denoise_jax.model.attention import Attention
 from denoise_jax.model.dropout import dropout, spread
 
+
+def gelu(x: jax.Array) -> jax.Array:
+    """x times the normal distribution function of x (Hendrycks & Gimpel 2016), exact, in the dtype of x.
+
+    Through erf, which on a CPU costs far less than the erfc of `jax.nn.gelu`; in float32 inside, as 1 + erf
+    cancels for negative x.
+    """
+    wide = x.astype(jnp.float32)
+    return (0.5 * wide * (1 + jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
+
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu": gelu,
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "relu": jax.nn.relu,
     "silu": jax.nn.silu,
@@ -64,7 +75,7 @@ class FeedForward(nnx.Module):
 
 
 class _Layer(nnx.Module):
-    """What both kinds of layer share: self-attention, feed-forward, and how a block joins the residual stream."""
+    """What both kinds of layer share: self-attention, feed-forward, how a block joins the residual."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.self_attention = Attention(config, rngs)
@@ -147,7 +158,7 @@ class DecoderLayer(_Layer):
     def step(
         self, x_B1D: jax.Array, index: jax.Array, cache: LayerCache, encoder_segments_BS: jax.Array
     ) -> tuple[jax.Array, LayerCache]:
-        """The layer at one target position, given the cache of the positions before; returns the cache with it."""
+        """The layer at one target position, given the cache of those before; returns the cache with it."""
         query_segments_B1 = jnp.ones_like(encoder_segments_BS[:, :1])
         batch, length = cache.self_key_BMHK.shape[:2]
         past_BM = jnp.broadcast_to((jnp.arange(length) <= index).astype(jnp.int32)[None], (batch, length))

@@ -1,9 +1,9 @@
 """The encoder-decoder and its parameters: embeddings, the two stacks of layers, the output.
 
-Parameters are a plain nested dict of float32 arrays, `{"embedding": {"tokens": ...}, "encoder": {"layers": ...}}`,
-in which the layers of a stack share leaves with a leading layer axis. `init_params` makes it, `module` puts it to
-use inside `jax.jit` and `jax.grad`. Where arrays live is the caller's affair: `constrain` is called with what should
-be pinned to a mesh.
+Parameters are a plain nested dict of float32 arrays, `{"embedding": {"tokens": ...}, "encoder": ...}`, in
+which the layers of a stack share leaves with a leading layer axis. `init_params` makes it, `module` puts it
+to use inside `jax.jit` and `jax.grad`. Where arrays live is the caller's affair: `constrain` is called with
+what should be pinned to a mesh.
 
 Shape letters: B batch, S source positions, T target positions, D width, V padded vocabulary, P rows of a
 position table, L layers.
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from denoise_jax.config import ModelConfig
-from denoise_jax.model.dropout import dropout, spread, split
+from denoise_jax.model.dropout import dropout, split, spread
 from denoise_jax.model.layers import DecoderLayer, EncoderLayer, LayerNorm
 
 Constrain = Callable[[jax.Array, str], jax.Array]
@@ -113,15 +113,15 @@ class Embedding(nnx.Module):
         self.scale = config.embed_dim**0.5 if config.scale_embedding else 1.0
 
     def __call__(self, tokens_BT: jax.Array) -> jax.Array:
-        """Rows of the table, float32 [B, T, D]: the gradient of a frequent token is then summed in float32."""
+        """Rows of the table, float32 [B, T, D]; so the gradient of a frequent token is summed in float32."""
         return self.tokens[tokens_BT] * self.scale
 
 
 class EncoderDecoder(nnx.Module):
     """BART by configuration. Tokens, segment ids and positions are int32; segment id 0 is padding.
 
-    Without `dropout_key` the model is deterministic. `constrain(x, kind)` is called on the embedded input and on
-    every layer's output with kind "residual", and on the logits with kind "logits".
+    Without `dropout_key` the model is deterministic. `constrain(x, kind)` is called on the embedded input and
+    on every layer's output with kind "residual", and on the logits with kind "logits".
     """
 
     def __init__(self, config: ModelConfig, vocab_size: int, rngs: nnx.Rngs):
@@ -216,7 +216,7 @@ class EncoderDecoder(nnx.Module):
 
 
 def init_params(config: ModelConfig, vocab_size: int, key: jax.Array) -> dict:
-    """Fresh float32 parameters as a plain nested dict. Pure: jit it with `out_shardings` to have them made in place."""
+    """Fresh float32 parameters, a plain nested dict. Pure: jit it with `out_shardings` for a mesh."""
     model = EncoderDecoder(config, vocab_size, nnx.Rngs(key))
     return nnx.to_pure_dict(nnx.state(model, nnx.Param))
 

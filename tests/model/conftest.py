@@ -1,0 +1,90 @@
+"""A model small enough to compile in a second, and batches for it."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from denoise_jax.config import ModelConfig
+from denoise_jax.model import transformer
+
+VOCAB_SIZE = 50
+
+
+@pytest.fixture(scope="session")
+def vocab_size() -> int:
+    """Not a multiple of the tiny model's vocab_multiple, 16: its table has 64 rows."""
+    return VOCAB_SIZE
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., ModelConfig]:
+    """tiny(**fields): float32, unrolled, without dropout; a wide initialisation, so that layers matter."""
+
+    def config(**fields) -> ModelConfig:
+        base = {
+            "embed_dim": 16,
+            "num_heads": 2,
+            "ffn_dim": 24,
+            "num_encoder_layers": 2,
+            "num_decoder_layers": 3,
+            "max_positions": 20,
+            "vocab_multiple": 16,
+            "dropout": 0.0,
+            "init_std": 0.3,
+            "compute_dtype": "float32",
+            "scan_layers": False,
+            "remat": "none",
+        }
+        return ModelConfig(**base | fields)
+
+    return config
+
+
+@pytest.fixture(scope="session")
+def make_params() -> Callable[[ModelConfig], dict]:
+    """make_params(config): parameters from a fixed key, biases and norms moved off their initial 0 and 1."""
+
+    def make(config: ModelConfig) -> dict:
+        params = transformer.init_params(config, VOCAB_SIZE, jax.random.key(0))
+        leaves, structure = jax.tree.flatten(params)
+        random = np.random.default_rng(0)
+        moved = [leaf + 0.1 * random.standard_normal(leaf.shape).astype(np.float32) for leaf in leaves]
+        return jax.tree.unflatten(structure, moved)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pack() -> Callable[..., dict[str, jax.Array]]:
+    """pack(rows, source_length, target_length): a batch from rows of (source length, target length) pieces.
+
+    Tokens depend on the piece's number only: a piece has the same tokens wherever it is packed.
+    """
+
+    def batch(rows, source_length: int = 12, target_length: int = 10, first_piece: int = 0):
+        names = "input_tokens", "segment_ids", "positions"
+        sides = {"encoder": source_length, "decoder": target_length}
+        arrays = {
+            f"{side}_{name}": np.zeros((len(rows), length), np.int32)
+            for side, length in sides.items()
+            for name in names
+        }
+        piece = first_piece
+        for row, pieces in enumerate(rows):
+            starts = dict.fromkeys(sides, 0)
+            for segment, lengths in enumerate(pieces, 1):
+                for side, length in zip(sides, lengths, strict=True):
+                    place = row, slice(starts[side], starts[side] + length)
+                    seed = [piece, side == "encoder"]
+                    tokens = np.random.default_rng(seed).integers(3, VOCAB_SIZE, length)
+                    arrays[f"{side}_input_tokens"][place] = tokens
+                    arrays[f"{side}_segment_ids"][place] = segment
+                    arrays[f"{side}_positions"][place] = np.arange(length)
+                    starts[side] += length
+                piece += 1
+        return {name: jnp.asarray(array) for name, array in arrays.items()}
+
+    return batch

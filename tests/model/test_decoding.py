@@ -1,0 +1,123 @@
+"""Cached generation against full forward passes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from denoise_jax.model import decoding, transformer
+
+START, END = 2, 1
+MAX_LENGTH = 8
+
+
+@pytest.fixture(scope="module")
+def sources(vocab_size):
+    tokens_BS = np.random.default_rng(5).integers(3, vocab_size, (6, 9)).astype(np.int32)
+    tokens_BS[1, 4:] = 0
+    tokens_BS[2] = 0
+    return jnp.asarray(tokens_BS)
+
+
+def naive(config, vocab_size, params, tokens_BS, end_id):
+    """The same search by a full forward pass for each token."""
+    model = transformer.module(config, vocab_size, params)
+
+    @jax.jit
+    def next_tokens(decoder_tokens_BT):
+        positions = [
+            jnp.broadcast_to(jnp.arange(x.shape[1])[None], x.shape) for x in (tokens_BS, decoder_tokens_BT)
+        ]
+        batch = {
+            "encoder_input_tokens": tokens_BS,
+            "encoder_segment_ids": (tokens_BS != 0).astype(jnp.int32),
+            "encoder_positions": positions[0],
+            "decoder_input_tokens": decoder_tokens_BT,
+            "decoder_segment_ids": jnp.ones_like(decoder_tokens_BT),
+            "decoder_positions": positions[1],
+        }
+        return model(batch).argmax(-1)
+
+    decoder_tokens_BT = np.zeros((len(tokens_BS), MAX_LENGTH + 1), np.int32)
+    decoder_tokens_BT[:, 0] = START
+    for index in range(MAX_LENGTH):
+        decoder_tokens_BT[:, index + 1] = next_tokens(jnp.asarray(decoder_tokens_BT[:, :-1]))[:, index]
+    output_BT, lengths_B = decoder_tokens_BT[:, 1:], []
+    for row, source in zip(output_BT, np.asarray(tokens_BS), strict=True):
+        ends = np.flatnonzero(row == end_id)
+        length = 0 if not source.any() else ends[0] + 1 if ends.size else MAX_LENGTH
+        row[length:] = 0
+        lengths_B.append(length)
+    return output_BT, lengths_B
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"norm_position": "pre", "tie_embeddings": False, "scan_layers": True, "remat": "full"},
+        {"scale_embedding": True, "embedding_norm": False},
+    ],
+)
+def test_cached_greedy_equals_full_forward_passes(tiny, make_params, vocab_size, sources, fields):
+    config = tiny(**fields)
+    params = make_params(config)
+    free_BT, _ = naive(config, vocab_size, params, sources, end_id=-1)
+    end_id = int(free_BT[0, 3])  # a token that does come up, so that rows end at different lengths
+    expected_BT, expected_B = naive(config, vocab_size, params, sources, end_id)
+    got_BT, got_B = decoding.greedy(
+        config, vocab_size, params, sources, max_length=MAX_LENGTH, start_id=START, end_id=end_id
+    )
+    np.testing.assert_array_equal(got_BT, expected_BT)
+    np.testing.assert_array_equal(got_B, expected_B)
+    assert got_BT.dtype == got_B.dtype == jnp.int32
+    assert got_B[2] == 0, "a source of padding only"
+    assert len(set(expected_B)) > 2, "rows should end at different lengths, or this tests little"
+
+
+def test_stops_when_every_row_has_ended(tiny, make_params, vocab_size, sources, monkeypatch):
+    config = tiny()
+    calls = []
+    step = decoding.decode_step
+
+    def counted(model, tokens_B, index, cache):
+        jax.debug.callback(lambda i: calls.append(int(i)), index)
+        return step(model, tokens_B, index, cache)
+
+    params = make_params(config)
+    source = sources[:1]
+    free_BT, _ = naive(config, vocab_size, params, source, end_id=-1)
+    end_id = int(free_BT[0, 2])
+    length = list(free_BT[0]).index(end_id) + 1
+    monkeypatch.setattr(decoding, "decode_step", counted)
+    fresh = jax.jit(decoding.greedy.__wrapped__, static_argnames=("config", "vocab_size", "max_length"))
+    result = fresh(config, vocab_size, params, source, max_length=MAX_LENGTH, start_id=START, end_id=end_id)
+    jax.block_until_ready(result)
+    jax.effects_barrier()
+    assert sorted(calls) == list(range(length))
+
+
+def test_cache_rows_can_be_reordered(tiny, make_params, vocab_size, sources):
+    config = tiny()
+    model = transformer.module(config, vocab_size, make_params(config))
+    segments_BS = (sources != 0).astype(jnp.int32)
+    positions_BS = jnp.broadcast_to(jnp.arange(sources.shape[1])[None], sources.shape)
+    encoded_BSD = model.encode(sources, segments_BS, positions_BS)
+    order = jnp.asarray([3, 0, 0, 5, 1, 4])
+    tokens_B = jnp.arange(10, 16)
+    step = jax.jit(lambda tokens_B, index, cache: decoding.decode_step(model, tokens_B, index, cache))
+    cache = decoding.start_cache(model, encoded_BSD, segments_BS, MAX_LENGTH)
+    assert all(leaf.shape[0] == len(sources) for leaf in jax.tree.leaves(cache))
+    _, cache = step(tokens_B, 0, cache)
+    logits_BV, _ = step(tokens_B, 1, cache)
+    reordered = jax.tree.map(lambda leaf: leaf[order], cache)
+    reordered_BV, _ = step(tokens_B[order], 1, reordered)
+    np.testing.assert_allclose(reordered_BV, logits_BV[order], rtol=1e-5, atol=1e-5)
+
+
+def test_max_length_beyond_the_positions_is_refused(tiny, make_params, vocab_size, sources):
+    config = tiny()
+    with pytest.raises(ValueError, match="max_length=21 exceeds max_positions=20"):
+        decoding.greedy(
+            config, vocab_size, make_params(config), sources, max_length=21, start_id=START, end_id=END
+        )
