@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import tyro
+from pydantic import ValidationError
 
 from denoise_jax.config import Config, load_json
 from denoise_jax.errors import ConfigError, UserError
@@ -37,6 +38,8 @@ def parse(arguments: type[T], argv: Sequence[str], command: str, default: T | No
         if not exit.code:
             raise
         raise UserError(_one_line(told.getvalue())) from None
+    except ValidationError as error:
+        raise ConfigError(_findings(error)) from None
 
 
 def load_config(name: str) -> Config:
@@ -63,13 +66,10 @@ def load_config(name: str) -> Config:
 
 def checked(make, where: str) -> Config:
     """`make()`, with pydantic's findings as one ConfigError."""
-    from pydantic import ValidationError
-
     try:
         return make()
     except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"configuration {where}: {found}") from None
+        raise ConfigError(f"configuration {where}: {_findings(error)}") from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -77,6 +77,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(name, known, n=3)
     return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
+
+
+def _findings(error: ValidationError) -> str:
+    found = [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()]
+    return "; ".join(f"{field}: {message}" if field else message for field, message in found)
 
 
 @contextlib.contextmanager
@@ -97,6 +102,7 @@ def _one_line(box: str) -> str:
     text = " ".join(line for line in lines if not line.startswith(("For full helptext", "For further information")))
     text = re.sub(r"\[type=\w+, input_value=(.*?), input_type=\w+\]", r"(got \1)", text)
     text = re.sub(r" \(got \{.*?\}\)", "", text)
+    text = re.sub(r"Error parsing config\.(\w+): 1 validation error for \w+ (\w+) Input", r"\1.\2: input", text)
     text = re.sub(r"Error parsing (?:config\.?)?(\S*): \d+ validation errors? for \w+ ?", r"\1: ", text)
     text = text.replace(": Value error, ", ": ").removeprefix(": ")
     return re.sub(r"\s+", " ", text).strip() or "the command line was not understood; try --help"

@@ -68,11 +68,11 @@ def test_files_come_back(saved, tiny_config):
 
 def test_changed_bytes_are_noticed(saved, tiny_config):
     target = _target(tiny_config, {})[3]
-    (largest,) = sorted((saved / "6" / "state").glob("**/d/*"), key=lambda file: file.stat().st_size)[-1:]
-    content = bytearray(largest.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 8] = bytes(255 - byte for byte in content[middle : middle + 8])
-    largest.write_bytes(content)
+    for file in (saved / "6" / "state").glob("**/d/*"):
+        content = bytearray(file.read_bytes())
+        for place in range(len(content) // 3, len(content), max(len(content) // 3, 1)):
+            content[place : place + 8] = bytes(255 - byte for byte in content[place : place + 8])
+        file.write_bytes(content)
     checkpoints = Checkpointer(saved)
     with pytest.raises(CheckpointError, match=r"checkpoint .*6 (is damaged|cannot be read)"):
         checkpoints.restore(6, target)

@@ -1,0 +1,97 @@
+"""Mistakes of the user: one clear line on stderr that names what is wrong, exit code 2, nothing left behind."""
+
+import json
+
+import pytest
+
+from denoise_jax.cli.main import main
+
+CASES = {
+    "no such command": (["trian"], "there is no command 'trian'; did you mean train?"),
+    "no configuration": (["train", "--workdir", "run"], "needs the name of a configuration"),
+    "unknown configuration": (["train", "quickstrat", "--workdir", "run"], "did you mean quickstart?"),
+    "unknown module": (["config", "no_such.module"], "configuration 'no_such.module'"),
+    "missing file": (["config", "nowhere/config.json"], "no configuration file nowhere/config.json"),
+    "no workdir": (["train", "quickstart"], "--workdir"),
+    "misspelt field": (["config", "quickstart", "--model.embed-dimm", "8"], "--model.embed-dim "),
+    "bound broken": (["config", "quickstart", "--model.dropout", "1.5"], "model.dropout: input should be less than 1 (got 1.5)"),
+    "not a number": (["config", "quickstart", "--model.num-heads", "many"], "--model.num-heads"),
+    "not a choice": (["config", "quickstart", "--optimizer.name", "sgd"], "sgd"),
+    "sections disagree": (["config", "quickstart", "--model.max-positions", "64"], "max_positions=64 is below the longest row"),
+    "heads": (["config", "quickstart", "--model.num-heads", "5"], "num_heads=5 does not divide embed_dim="),
+    "missing vocabulary": (["train", "quickstart", "--workdir", "run"], "denoise-jax vocab --output vocabularies/quickstart"),
+    "vocab of nothing": (["vocab", "--output", "v"], "either --task NAME or text files"),
+    "vocab of a missing file": (["vocab", "--output", "v", "nowhere.txt"], "cannot read nowhere.txt"),
+    "vocab of an unknown task": (["vocab", "--output", "v", "--task", "quickstrat"], "did you mean quickstart?"),
+    "corrupt nothing": (["corrupt"], "either a text or --task NAME"),
+    "unknown corruption": (["corrupt", "A text.", "--corruption", "bart_papr"], "did you mean bart_paper?"),
+    "blank text": (["corrupt", "  "], "no text to corrupt"),
+    "evaluate no run": (["evaluate", "run"], "run is neither a run nor a checkpoint"),
+    "generate without a run": (["generate", "run", "a <mask>"], "run is neither a run nor a checkpoint"),
+    "generate without a mask": (["generate", "run", "a <mask>", "no mask here"], "text 2 has no <mask>"),
+    "generate nothing": (["generate", "run"], "text"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "told"), CASES.values(), ids=CASES.keys())
+def test_one_line_and_exit_code_two(arguments, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert told in err
+    assert err.startswith("denoise-jax: ")
+    assert err.count("\n") == 1, err
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def _write_config(tiny_config, folder, **sections):
+    values = tiny_config.model_dump()
+    for section, fields in sections.items():
+        values[section] = {**values[section], **fields}
+    file = folder / "tiny.json"
+    file.write_text(json.dumps(values))
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"data": {"task": "quickstrat"}}, "no task or mixture is called 'quickstrat'; did you mean quickstart"),
+        ({"data": {"task_modules": ["no_tasks"]}}, "data.task_modules: cannot import 'no_tasks'"),
+        ({"parallel": {"fsdp": 3}}, "fsdp=3"),
+        ({"evaluation": {"validation_split": "dev"}, "training": {"evaluate_every": 3}}, "has no split 'dev'"),
+    ],
+)
+def test_training_refuses_before_it_writes(tiny_config, tmp_path, capsys, sections, told):
+    file = _write_config(tiny_config, tmp_path, **sections)
+    assert main(["train", file, "--workdir", str(tmp_path / "run")]) == 2
+    err = capsys.readouterr().err
+    assert told in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_workdir_of_another_run(tiny_config, tmp_path, capsys):
+    file = _write_config(tiny_config, tmp_path)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(tiny_config.model_copy(update={"name": "other"}).model_dump_json())
+    assert main(["train", file, "--workdir", str(run)]) == 2
+    assert "holds a run of 'other', not of 'quickstart'" in capsys.readouterr().err
+
+
+def test_empty_corpus(tiny_config, tmp_path, capsys, monkeypatch):
+    (tmp_path / "empty_tasks.py").write_text(
+        "import seqio, tensorflow as tf\n"
+        "from denoise_jax.data import preprocessors\n"
+        "seqio.TaskRegistry.add('empty', source=seqio.FileDataSource(tf.data.TextLineDataset, {'train': []}),\n"
+        "  preprocessors=preprocessors.denoising('empty', 'none'),\n"
+        "  output_features=preprocessors.output_features('nowhere'))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = _write_config(tiny_config, tmp_path, data={"task": "empty", "task_modules": ["empty_tasks"]})
+    assert main(["train", file, "--workdir", str(tmp_path / "run")]) == 2
+    assert "corpus of task 'empty', split 'train', is empty" in capsys.readouterr().err
+    assert main(["vocab", "--task", "empty", "--task-modules", "empty_tasks", "--output", str(tmp_path / "v")]) == 2
+    assert "is empty" in capsys.readouterr().err
