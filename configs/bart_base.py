@@ -10,7 +10,7 @@ from denoise_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig,
 
 
 def config() -> Config:
-    """The base shape with the published optimizer settings (Lewis et al. 2019, and fairseq's released command)."""
+    """Base shape, with the published optimizer settings (Lewis et al. 2019; fairseq's released command)."""
     return Config(
         name="bart_base",
         model=ModelConfig(scan_layers=False, remat="none", attention_dropout=0.1),

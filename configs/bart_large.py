@@ -10,7 +10,7 @@ from denoise_jax.config import Config
 
 
 def config() -> Config:
-    """bart_base with the large shape; layers are scanned and recomputed, so that 16 rows fit on a v5e chip."""
+    """bart_base with the large shape; layers are scanned and recomputed: 16 rows fit on a v5e chip."""
     base = bart_base.config()
     shape = {
         "embed_dim": 1024,

@@ -29,14 +29,22 @@ class ModelConfig(_Section):
         "post", description="post: normalise after each residual sum (BART); pre: before each block (mBART)."
     )
     embedding_norm: bool = Field(True, description="Layer norm on the summed embeddings, as in BART.")
-    scale_embedding: bool = Field(False, description="Multiply token embeddings by sqrt(embed_dim), as mBART.")
-    tie_embeddings: bool = Field(True, description="Share the token table between encoder, decoder and output.")
+    scale_embedding: bool = Field(
+        False, description="Multiply token embeddings by sqrt(embed_dim), as mBART."
+    )
+    tie_embeddings: bool = Field(
+        True, description="Share the token table between encoder, decoder and output."
+    )
     vocab_multiple: int = Field(
-        128, ge=1, description="The token table is padded to a multiple of this; the padding is never predicted."
+        128,
+        ge=1,
+        description="The token table is padded to a multiple of this; the padding is never predicted.",
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout on embeddings and residual branches.")
     attention_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on attention weights.")
-    activation_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout after the feed-forward activation.")
+    activation_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Dropout after the feed-forward activation."
+    )
     init_std: float = Field(0.02, gt=0, le=1, description="Standard deviation of the normal initialisation.")
     compute_dtype: Literal["float32", "bfloat16"] = Field(
         "bfloat16", description="Dtype of activations and matmuls; parameters are float32 always."
@@ -45,7 +53,8 @@ class ModelConfig(_Section):
         True, description="Scan over the stacked layers (compile time flat in depth) or unroll them."
     )
     remat: Literal["none", "full", "dots"] = Field(
-        "full", description="What the backward pass recomputes: nothing, whole layers, or all but matmul outputs."
+        "full",
+        description="What the backward pass recomputes: nothing, whole layers, or all but matmul outputs.",
     )
 
     @model_validator(mode="after")
@@ -63,15 +72,21 @@ class DataConfig(_Section):
         ("tasks",), description="Python modules imported first, so that they register their tasks."
     )
     vocabulary: str = Field(description="Folder or .model file of the SentencePiece vocabulary.")
-    batch_size: int = Field(ge=1, description="Rows per optimizer step, over all hosts and accumulation steps.")
-    input_length: int = Field(ge=8, description="Encoder tokens per row; infilling at 0.3 needs about 0.8 of the target.")
+    batch_size: int = Field(
+        ge=1, description="Rows per optimizer step, over all hosts and accumulation steps."
+    )
+    input_length: int = Field(
+        ge=8, description="Encoder tokens per row; infilling at 0.3 needs about 0.8 of the target."
+    )
     target_length: int = Field(ge=8, description="Decoder tokens per row.")
     document_length: int | None = Field(
         None, ge=8, description="Longest piece of a document, cut at sentence ends; default: target_length."
     )
     pack: bool = Field(True, description="Put several pieces in a row, kept apart by segment ids.")
     shards: int = Field(
-        1, ge=1, description="Logical data shards, fixed for the life of a run; a multiple of the number of hosts."
+        1,
+        ge=1,
+        description="Logical data shards, fixed for the life of a run; a multiple of the number of hosts.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the data order and of the noise.")
 
@@ -106,16 +121,24 @@ class OptimizerConfig(_Section):
     b1: float = Field(0.9, ge=0, lt=1, description="AdamW: decay of the first moment.")
     b2: float = Field(0.999, ge=0, lt=1, description="AdamW: decay of the second moment.")
     eps: float = Field(1e-8, gt=0, description="AdamW: added to the root of the second moment.")
-    weight_decay: float = Field(0.01, ge=0, description="Decoupled decay of matrices; norms and biases have none.")
+    weight_decay: float = Field(
+        0.01, ge=0, description="Decoupled decay of matrices; norms and biases have none."
+    )
     clip_norm: float | None = Field(0.1, gt=0, description="Largest global gradient norm; None: no clipping.")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over the vocabulary.")
-    z_loss: float = Field(0.0, ge=0, description="Weight of the squared log-partition, as in PaLM (1e-4 there).")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of the target spread over the vocabulary."
+    )
+    z_loss: float = Field(
+        0.0, ge=0, description="Weight of the squared log-partition, as in PaLM (1e-4 there)."
+    )
 
 
 class ParallelConfig(_Section):
     """Mesh axes. Their product must be the number of devices; data = -1 takes what the others leave."""
 
-    data: int = Field(-1, ge=-1, description="Devices that hold copies of the parameters and share the batch.")
+    data: int = Field(
+        -1, ge=-1, description="Devices that hold copies of the parameters and share the batch."
+    )
     fsdp: int = Field(1, ge=1, description="Devices that shard parameters and share the batch.")
     tensor: int = Field(1, ge=1, description="Devices that split heads, feed-forward width and vocabulary.")
     shard_moments: bool = Field(
@@ -125,7 +148,9 @@ class ParallelConfig(_Section):
     @model_validator(mode="after")
     def _data_is_count_or_rest(self):
         if self.data == 0:
-            raise ValueError("data=0 is no mesh axis size: give a positive number, or -1 for all that is left")
+            raise ValueError(
+                "data=0 is no mesh axis size: give a positive number, or -1 for all that is left"
+            )
         return self
 
 
@@ -135,9 +160,13 @@ class TrainingConfig(_Section):
     num_steps: int = Field(ge=1, description="Updates in the whole run.")
     accumulation_steps: int = Field(1, ge=1, description="Microbatches whose gradients make one update.")
     log_every: int = Field(100, ge=1, description="Steps between lines of metrics.")
-    save_every: int = Field(1000, ge=1, description="Steps between checkpoints; the last step is always saved.")
+    save_every: int = Field(
+        1000, ge=1, description="Steps between checkpoints; the last step is always saved."
+    )
     keep_checkpoints: int = Field(3, ge=1, description="Newest checkpoints kept.")
-    keep_every: int | None = Field(None, ge=1, description="Checkpoints at multiples of this are kept for ever.")
+    keep_every: int | None = Field(
+        None, ge=1, description="Checkpoints at multiples of this are kept for ever."
+    )
     evaluate_every: int = Field(1000, ge=0, description="Steps between validations; 0: none during training.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the initial parameters and of dropout.")
     writers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
@@ -149,9 +178,13 @@ class EvaluationConfig(_Section):
     """How checkpoints are measured: fixed noise, so that figures compare across checkpoints and runs."""
 
     validation_split: str = Field("validation", description="Split measured during training.")
-    split: str = Field("test", description="Split that `denoise-jax evaluate` measures unless told otherwise.")
+    split: str = Field(
+        "test", description="Split that `denoise-jax evaluate` measures unless told otherwise."
+    )
     batch_size: int | None = Field(None, ge=1, description="Rows per batch; default: data.batch_size.")
-    max_batches: int | None = Field(None, ge=1, description="Batches measured during training; None: the whole split.")
+    max_batches: int | None = Field(
+        None, ge=1, description="Batches measured during training; None: the whole split."
+    )
 
 
 class Config(_Section):

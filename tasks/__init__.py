@@ -1,3 +1,3 @@
-"""SeqIO registrations: where text comes from and what a task is called. Importing this registers all of them."""
+"""SeqIO registrations: where text comes from, what a task is called. Importing this registers all."""
 
 from tasks import quickstart  # noqa: F401

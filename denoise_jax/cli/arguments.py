@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def parse(arguments: type[T], argv: Sequence[str], command: str, default: T | None = None) -> T:
-    """The dataclass `arguments` from a command line; UserError in one line, with the nearest flags on a typo."""
+    """The dataclass `arguments` from a command line; UserError in one line, naming near flags on a typo."""
     told = io.StringIO()
     options = {} if default is None else {"default": default}
     try:
@@ -31,7 +31,9 @@ def parse(arguments: type[T], argv: Sequence[str], command: str, default: T | No
                 args=list(argv),
                 prog=f"denoise-jax {command}",
                 description=arguments.__doc__,
-                config=(tyro.conf.FlagConversionOff,) if default is not None else (tyro.conf.FlagCreatePairsOff,),
+                config=(tyro.conf.FlagConversionOff,)
+                if default is not None
+                else (tyro.conf.FlagCreatePairsOff,),
                 **options,
             )
     except SystemExit as exit:
@@ -61,7 +63,9 @@ def load_config(name: str) -> Config:
     try:
         return checked(importlib.import_module(module).config, name)
     except (ModuleNotFoundError, AttributeError) as error:
-        raise ConfigError(f"configuration {name!r}: {error}; a module with a function config() is needed") from None
+        raise ConfigError(
+            f"configuration {name!r}: {error}; a module with a function config() is needed"
+        ) from None
 
 
 def checked(make, where: str) -> Config:
@@ -99,10 +103,14 @@ def _one_line(box: str) -> str:
     """The findings in one of tyro's boxes, without frame, pydantic's type notes and pointers to --help."""
     lines = [line.strip("│╭╰╮╯─ \t") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
     lines = [line for line in lines if line][1:]  # the first is the box's title
-    text = " ".join(line for line in lines if not line.startswith(("For full helptext", "For further information")))
+    text = " ".join(
+        line for line in lines if not line.startswith(("For full helptext", "For further information"))
+    )
     text = re.sub(r"\[type=\w+, input_value=(.*?), input_type=\w+\]", r"(got \1)", text)
     text = re.sub(r" \(got \{.*?\}\)", "", text)
-    text = re.sub(r"Error parsing config\.(\w+): 1 validation error for \w+ (\w+) Input", r"\1.\2: input", text)
+    text = re.sub(
+        r"Error parsing config\.(\w+): 1 validation error for \w+ (\w+) Input", r"\1.\2: input", text
+    )
     text = re.sub(r"Error parsing (?:config\.?)?(\S*): \d+ validation errors? for \w+ ?", r"\1: ", text)
     text = text.replace(": Value error, ", ": ").removeprefix(": ")
     return re.sub(r"\s+", " ", text).strip() or "the command line was not understood; try --help"

@@ -25,12 +25,14 @@ def main(argv: list[str]) -> int:
 
 
 def resolve(arguments, argv: list[str], command: str):
-    """Parses a command line that begins with a configuration's name; its fields become the defaults of flags."""
+    """Parses a command line that begins with a configuration; its fields become the flags' defaults."""
     from denoise_jax.errors import UserError
 
     if not argv or argv[0].startswith("-"):
         if not {"-h", "--help"} & set(argv):
-            raise UserError(f"denoise-jax {command} needs the name of a configuration first, as in `{command} quickstart`")
+            raise UserError(
+                f"denoise-jax {command} needs the name of a configuration first, as in `{command} quickstart`"
+            )
         argv = ["quickstart", *argv]  # its defaults stand in the help
     default = arguments.__new__(arguments)
     for field in dataclasses.fields(arguments):

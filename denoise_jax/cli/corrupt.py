@@ -60,7 +60,9 @@ def main(argv: list[str]) -> int:
     if (arguments.text is None) == (arguments.task is None):
         raise UserError("corrupt: give either a text or --task NAME, and not both")
     if arguments.examples < 1 or arguments.length < 8:
-        raise UserError(f"--examples {arguments.examples} must be at least 1 and --length {arguments.length} at least 8")
+        raise UserError(
+            f"--examples {arguments.examples} must be at least 1 and --length {arguments.length} at least 8"
+        )
     with quiet():
         seen = _examples(arguments)
     if arguments.json:
@@ -115,7 +117,9 @@ def _show(console, example: "Seen") -> None:
     shown = {
         "original ": Text(_spaced("".join(example.targets))),
         "corrupted": _corrupted(example),
-        "target   ": _coloured(example.targets, [_TARGET_STYLES[noise][1] for noise in example.targets_noise]),
+        "target   ": _coloured(
+            example.targets, [_TARGET_STYLES[noise][1] for noise in example.targets_noise]
+        ),
     }
     console.rule(
         f"{len(example.targets)} tokens → {len(example.inputs)}, {hidden} hidden", style="dim", align="left"
@@ -127,7 +131,7 @@ def _show(console, example: "Seen") -> None:
 def _corrupted(example: "Seen"):
     styles, previous = [], 0
     for op, source, span in zip(example.inputs_op, example.inputs_source, example.inputs_span, strict=True):
-        moved = op == 1 and source < previous or op == 1 and source > previous + 1
+        moved = op == 1 and not previous <= source <= previous + 1
         styles.append(_MOVED[1] if moved else _INPUT_STYLES[op][1])
         previous = source + max(span - 2, 0) if op != 3 else previous
     return _coloured(example.inputs, styles)

@@ -12,7 +12,7 @@ from denoise_jax.cli.terminal import quiet
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateArguments:
-    """Loss, perplexity and accuracy of a checkpoint, apart for visible and hidden tokens; JSON and a table."""
+    """Loss, perplexity and accuracy of a checkpoint, apart for visible and hidden tokens."""
 
     run: tyro.conf.Positional[str]
     """Folder of a run, or of one checkpoint."""
@@ -43,7 +43,9 @@ def main(argv: list[str]) -> int:
     text = json.dumps(result, indent=2)
     written = ""
     if (Path(arguments.run) / run_folder.CONFIG).exists() and arguments.max_batches is None:
-        name = f"{model.step}.json" if split == model.config.evaluation.split else f"{model.step}-{split}.json"
+        name = (
+            f"{model.step}.json" if split == model.config.evaluation.split else f"{model.step}-{split}.json"
+        )
         file = Path(arguments.run) / run_folder.EVAL / name
         file.parent.mkdir(exist_ok=True)
         file.write_text(text + "\n")

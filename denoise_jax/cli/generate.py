@@ -41,7 +41,11 @@ def main(argv: list[str]) -> int:
     model = load_model(arguments.run, arguments.step)
     filled = fill(model, arguments.texts, max_length=arguments.max_length)
     if arguments.json:
-        print(json.dumps([{"text": a, "filled": b} for a, b in zip(arguments.texts, filled, strict=True)], indent=2))
+        print(
+            json.dumps(
+                [{"text": a, "filled": b} for a, b in zip(arguments.texts, filled, strict=True)], indent=2
+            )
+        )
     else:
         print("\n\n".join(f"{a}\n→ {b}" for a, b in zip(arguments.texts, filled, strict=True)))
     return 0

@@ -1,4 +1,4 @@
-"""Entry point: finds the sub-command, runs it, and turns the user's mistakes into one line and exit code 2."""
+"""Entry point: finds the sub-command and runs it; the user's mistakes become one line and exit code 2."""
 
 import importlib
 import os
@@ -18,7 +18,7 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs `denoise-jax ARGV`; 0 done, 1 the run failed, 2 the user's mistake (one line on stderr says which)."""
+    """Runs `denoise-jax ARGV`; 0 done, 1 the run failed, 2 the user's mistake, told in one line."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
         print(_help())

@@ -1,4 +1,4 @@
-"""`denoise-jax train CONFIG --workdir RUN [overrides]`: starts a run, or goes on with the one in the folder."""
+"""`denoise-jax train CONFIG --workdir RUN [overrides]`: starts or resumes a run."""
 
 import dataclasses
 import sys
@@ -43,9 +43,12 @@ def main(argv: list[str]) -> int:
     console = Console()
     task = tasks.find(config.data.task, config.data.task_modules)
     mesh = make_mesh(config.parallel)
-    tasks.check_splits(task, ["train"] + [config.evaluation.validation_split] * bool(config.training.evaluate_every))
+    tasks.check_splits(
+        task, ["train"] + [config.evaluation.validation_split] * bool(config.training.evaluate_every)
+    )
     for note in run_folder.prepare(folder, config, vocabularies.files(vocabulary), vocabulary.fingerprint()):
         console.print(f"changed since the run began: {note}", highlight=False)
+    held = run_folder.lock(folder)
     vocabulary = vocabularies.Vocabulary(folder / run_folder.VOCABULARY)
     evaluator = Evaluator(config, vocabulary, mesh)
 
@@ -59,5 +62,10 @@ def main(argv: list[str]) -> int:
         print(f"denoise-jax train: {error}", file=sys.stderr)
         return 1
     picture = plots.plot_loss(folder, config.name)
-    console.print(f"{'done' if complete else 'stopped'} at step {trainer.step}; loss curve in {picture}", highlight=False)
+    if held is not None:
+        held.close()
+    console.print(
+        f"{'done' if complete else 'stopped'} at step {trainer.step}; loss curve in {picture}",
+        highlight=False,
+    )
     return 0

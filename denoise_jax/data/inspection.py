@@ -47,7 +47,9 @@ def from_text(text: str, corruption: str, vocabulary: Vocabulary | None, seed: i
         apply = presets.build(corruption, symbols)
     except record.CorruptionError as error:
         raise DataError(f"--corruption: {error}") from None
-    noised = apply(record.clean(tf.constant(flat), tf.constant(sentence_ids)), tf.constant([seed, 0], tf.int64))
+    noised = apply(
+        record.clean(tf.constant(flat), tf.constant(sentence_ids)), tf.constant([seed, 0], tf.int64)
+    )
     return Seen(
         [pieces[i] for i in noised.ids.numpy()],
         noised.op.numpy().tolist(),

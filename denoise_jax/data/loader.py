@@ -68,9 +68,13 @@ class TrainLoader:
         """Goes on where `state` was taken; DataError if a shard of this host is not among the files."""
         for shard, iterator in zip(self._shards, self._iterators, strict=True):
             prefix = self._prefix(shard) + "."
-            mine = {name.removeprefix(prefix): data for name, data in files.items() if name.startswith(prefix)}
+            mine = {
+                name.removeprefix(prefix): data for name, data in files.items() if name.startswith(prefix)
+            }
             if not mine:
-                raise DataError(f"the checkpoint has no position for data shard {shard} of {self._num_shards}")
+                raise DataError(
+                    f"the checkpoint has no position for data shard {shard} of {self._num_shards}"
+                )
             with tempfile.TemporaryDirectory() as folder:
                 for name, data in mine.items():
                     (Path(folder) / name).write_bytes(data)

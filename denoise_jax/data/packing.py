@@ -29,7 +29,11 @@ class DenoisingFeatureConverter(seqio.FeatureConverter):
     """
 
     TASK_FEATURES: Mapping = {"inputs": _INT32, "targets": _INT32}
-    ENCODER: Mapping = {"encoder_input_tokens": _INT32, "encoder_segment_ids": _INT32, "encoder_positions": _INT32}
+    ENCODER: Mapping = {
+        "encoder_input_tokens": _INT32,
+        "encoder_segment_ids": _INT32,
+        "encoder_positions": _INT32,
+    }
     DECODER: Mapping = {
         "decoder_input_tokens": _INT32,
         "decoder_target_tokens": _INT32,
@@ -89,7 +93,9 @@ def _join(examples: tf.RaggedTensor, row_of_example: tf.Tensor, length: int) -> 
     return rows.to_tensor(shape=[None, length])
 
 
-def _layout(side: str, examples: tf.RaggedTensor, row_of_example: tf.Tensor, length: int) -> dict[str, tf.Tensor]:
+def _layout(
+    side: str, examples: tf.RaggedTensor, row_of_example: tf.Tensor, length: int
+) -> dict[str, tf.Tensor]:
     """Segment ids and positions of the tokens of one side, both [rows, length]."""
     first_of_row = tf.searchsorted(row_of_example, row_of_example)
     segment_of_example = tf.range(tf.size(row_of_example)) - first_of_row + 1

@@ -36,8 +36,9 @@ def split_sentences(text: tf.Tensor) -> tf.Tensor:
     """Sentences of one document.
 
     A sentence ends at a line break, at `.`, `!`, `?`, `…` and their Arabic and Indic kin (with closing quotes
-    and brackets) before white space and a capital, a digit or a letter without case, and at the full stops of Chinese and Japanese.
-    Common English abbreviations and initials do not end one. Text without an end is one sentence.
+    and brackets) before white space and a capital, a digit or a letter without case, and at the full stops
+    of Chinese and Japanese. Common English abbreviations and initials do not end one. Text without
+    an end is one sentence.
 
     Args:
       text: scalar string, UTF-8.

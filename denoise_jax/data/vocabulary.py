@@ -32,13 +32,17 @@ class Vocabulary:
     """A SentencePiece model that keeps the reserved ids. Encodes and decodes without TensorFlow."""
 
     def __init__(self, path: str | Path):
-        """Loads `path`, a folder written by `train` or a .model file; DataError says what is wrong with it."""
+        """Loads `path`, a folder written by `train` or a .model file; DataError if it is unfit."""
         self.path = model_path(path)
         try:
             self.processor = sentencepiece.SentencePieceProcessor(model_file=str(self.path))
         except (RuntimeError, OSError) as error:
             raise DataError(f"vocabulary {self.path} is not a SentencePiece model: {error}") from None
-        reserved = {"pad": self.processor.pad_id(), "eos": self.processor.eos_id(), "unk": self.processor.unk_id()}
+        reserved = {
+            "pad": self.processor.pad_id(),
+            "eos": self.processor.eos_id(),
+            "unk": self.processor.unk_id(),
+        }
         expected = {"pad": PAD_ID, "eos": EOS_ID, "unk": UNK_ID}
         if reserved != expected:
             raise DataError(f"vocabulary {self.path} has ids {reserved}, but {expected} are needed")

@@ -1,4 +1,4 @@
-"""Loss and accuracy on a split with fixed noise, apart for what the encoder saw and what was hidden from it."""
+"""Loss and accuracy on a split with fixed noise, apart for visible and hidden tokens."""
 
 import math
 from collections.abc import Mapping

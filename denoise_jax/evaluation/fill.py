@@ -58,7 +58,9 @@ def _prompts(model: Model, texts: Sequence[str], limit: int) -> np.ndarray:
     rows = [[*model.vocabulary.encode_masked(text), EOS_ID] for text in texts]
     for number, ids in enumerate(rows, 1):
         if len(ids) > limit:
-            raise UserError(f"text {number} has {len(ids)} tokens, more than the model's {limit} positions; shorten it")
+            raise UserError(
+                f"text {number} has {len(ids)} tokens, more than the model's {limit} positions; shorten it"
+            )
     length = min(-(-max(map(len, rows)) // _LENGTH_STEP) * _LENGTH_STEP, limit)
     tokens_BS = np.zeros((len(rows), length), np.int32)
     for row, ids in zip(tokens_BS, rows, strict=True):

@@ -43,7 +43,9 @@ def load_model(path: str | Path, step: int | None = None) -> Model:
         raise CheckpointError(f"{folder} holds no complete checkpoint; train first")
     step = steps[-1] if step is None else step
     if step not in steps:
-        raise CheckpointError(f"{folder} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}")
+        raise CheckpointError(
+            f"{folder} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}"
+        )
     contents = checkpoints.contents(step)
     config = contents.config
     vocabulary = _vocabulary(contents.vocabulary)

@@ -25,7 +25,10 @@ RULES: tuple[tuple[str, P], ...] = (
     (_OF_PARAMETER + r"output/kernel$", P(None, ("fsdp", "tensor"))),  # [embed, vocab]
     (_OF_PARAMETER + r"(encoder|decoder)/positions$", P(None, "fsdp")),  # [position, embed]
     (_OF_PARAMETER + r".*_norm/(scale|bias)$", P()),  # [layer, embed] or [embed]
-    (_OF_PARAMETER + r".*attention/(query|key|value)/kernel$", P(None, "fsdp", "tensor")),  # [layer, embed, heads]
+    (
+        _OF_PARAMETER + r".*attention/(query|key|value)/kernel$",
+        P(None, "fsdp", "tensor"),
+    ),  # [layer, embed, heads]
     (_OF_PARAMETER + r".*attention/(query|key|value)/bias$", P(None, "tensor")),  # [layer, heads]
     (_OF_PARAMETER + r".*attention/out/kernel$", P(None, "tensor", "fsdp")),  # [layer, heads, embed]
     (_OF_PARAMETER + r".*attention/out/bias$", P()),  # [layer, embed]

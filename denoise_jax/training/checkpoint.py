@@ -71,9 +71,11 @@ class Contents:
 
 
 class Checkpointer:
-    """Checkpoints of one run, in `folder`/<step>. Saving returns at once; files are written behind the run."""
+    """Checkpoints of one run, in `folder`/<step>. Saving returns at once and goes on behind the run."""
 
-    def __init__(self, folder: str | Path, training: TrainingConfig | None = None, *, read_only: bool = False):
+    def __init__(
+        self, folder: str | Path, training: TrainingConfig | None = None, *, read_only: bool = False
+    ):
         options = ocp.CheckpointManagerOptions(
             max_to_keep=training.keep_checkpoints if training else None,
             keep_period=training.keep_every if training else None,
@@ -81,7 +83,11 @@ class Checkpointer:
             create=not read_only,
             read_only=read_only,
         )
-        handlers = {"state": ocp.PyTreeCheckpointHandler(), "files": FilesHandler(), "meta": ocp.JsonCheckpointHandler()}
+        handlers = {
+            "state": ocp.PyTreeCheckpointHandler(),
+            "files": FilesHandler(),
+            "meta": ocp.JsonCheckpointHandler(),
+        }
         self._manager = ocp.CheckpointManager(
             epath.Path(folder).absolute(), options=options, item_handlers=handlers
         )
@@ -91,7 +97,15 @@ class Checkpointer:
         """Steps that were completely written, ascending."""
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, state: State, *, config: Config, vocabulary: Mapping[str, bytes], data: Mapping[str, bytes]):
+    def save(
+        self,
+        step: int,
+        state: State,
+        *,
+        config: Config,
+        vocabulary: Mapping[str, bytes],
+        data: Mapping[str, bytes],
+    ):
         """Starts saving `state` after `step` updates, with the data position that belongs to it."""
         self._wait()  # a failed earlier save is told here, not lost
         files = {_DATA_PREFIX + name: content for name, content in data.items()}
@@ -108,7 +122,7 @@ class Checkpointer:
         )
 
     def contents(self, step: int) -> Contents:
-        """Configuration, vocabulary and data positions of a checkpoint; CheckpointError if they are not there."""
+        """Configuration, vocabulary and data positions of a checkpoint; CheckpointError without them."""
         try:
             files = self._manager.restore(step, args=ocp.args.Composite(files=FilesRestore())).files
             config = Config.model_validate_json(files[CONFIG_FILE])
@@ -116,12 +130,14 @@ class Checkpointer:
             raise CheckpointError(f"{self._path(step)} is not complete: {_first_line(error)}") from None
 
         def under(prefix: str) -> dict[str, bytes]:
-            return {name.removeprefix(prefix): data for name, data in files.items() if name.startswith(prefix)}
+            return {
+                name.removeprefix(prefix): data for name, data in files.items() if name.startswith(prefix)
+            }
 
         return Contents(config, under("vocabulary/"), under(_DATA_PREFIX))
 
     def restore(self, step: int, target: State) -> State:
-        """The state of `step`, or the part of it that `target` has (such as `params` alone), laid out as it says.
+        """The state of `step`, or the part that `target` has (`params` alone, say), laid out as it says.
 
         Raises:
           CheckpointError: it cannot be read, or a leaf is not what was saved (Orbax reads changed bytes
@@ -137,7 +153,9 @@ class Checkpointer:
         except Exception as error:  # Orbax and TensorStore raise many kinds, even bare Exception
             raise CheckpointError(f"{self._path(step)} cannot be read: {_first_line(error)}") from error
         expected = restored.meta["fingerprints"]
-        changed = [name for name, value in fingerprints(restored.state).items() if value != expected.get(name)]
+        changed = [
+            name for name, value in fingerprints(restored.state).items() if value != expected.get(name)
+        ]
         if changed:
             raise CheckpointError(
                 f"{self._path(step)} is damaged: {changed[0]} is not what was saved "
@@ -174,10 +192,12 @@ def _first_line(error: Exception) -> str:
 
 
 def fingerprints(state: State) -> dict[str, int]:
-    """A 32-bit number for every leaf, the same under any sharding; one flipped bit or a swapped row changes it."""
+    """32 bits for every leaf, the same under any sharding; one flipped bit or swapped row changes them."""
     leaves = jax.tree.leaves_with_path(state)
     values = _fingerprint_all([leaf for _, leaf in leaves])
-    return {leaf_name(path): int(value) for (path, _), value in zip(leaves, jax.device_get(values), strict=True)}
+    return {
+        leaf_name(path): int(value) for (path, _), value in zip(leaves, jax.device_get(values), strict=True)
+    }
 
 
 @jax.jit
@@ -194,4 +214,3 @@ def _fingerprint(leaf: jax.Array) -> jax.Array:
         position += jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis) * jnp.uint32(stride % 2**32)
         stride *= bits.shape[axis]
     return jnp.sum(bits * (2 * position + 1), dtype=jnp.uint32)
-

@@ -68,7 +68,9 @@ class Trainer:
         self.checkpoints = Checkpointer(folder / CHECKPOINTS, config.training)
         self.state = self._restore(target) or create_state(config, len(vocabulary), optimizer, mesh)
         self.first = self.step = int(self.state["step"])
-        self.train_step = self._compile(make_train_step(config, len(vocabulary), optimizer, mesh, target), target)
+        self.train_step = self._compile(
+            make_train_step(config, len(vocabulary), optimizer, mesh, target), target
+        )
         self.writers = open_writers(folder, config, self.first)
         self.pending: dict[str, jax.Array] | None = None
         self.window = LogWindow()
@@ -191,7 +193,7 @@ class LogWindow:
         """Adds the metrics of `step`; NonFiniteLoss if they are no numbers."""
         if not all(math.isfinite(metrics[name]) for name in ("loss", "grad_norm")):
             raise NonFiniteLoss(
-                f"step {step}: the loss is {metrics['loss'] / max(metrics['tokens'], 1)} and the gradient norm "
+                f"step {step}: the loss is {metrics['loss'] / max(metrics['tokens'], 1)}, the gradient norm "
                 f"{metrics['grad_norm']}; what is saved is from before it. Lower optimizer.learning_rate or "
                 "optimizer.clip_norm, and run again"
             )

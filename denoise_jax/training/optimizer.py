@@ -13,7 +13,7 @@ _DECAYED = ("kernel", "tokens", "positions")  # matrices; norms and biases are n
 
 
 def make_schedule(config: OptimizerConfig, num_steps: int) -> Callable:
-    """Learning rate of update n (0-based): linear warm-up to the peak, then the named decay to `num_steps`."""
+    """Learning rate of update n, from 0: linear warm-up to the peak, then the named decay to `num_steps`."""
     peak, warmup = config.learning_rate, config.warmup_steps
     remaining = max(num_steps - warmup, 1)
     after = {

@@ -23,7 +23,9 @@ def plot_loss(folder: Path, title: str) -> Path | None:
         return None
     figure, (losses, accuracies) = pyplot.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
     for (label, (steps, values)), colour in zip(curves.items(), ("C0", "C1", "C0", "C1"), strict=True):
-        style = {"marker": "o", "markersize": 4, "linewidth": 0.8} if "validation" in label else {"alpha": 0.6}
+        style = (
+            {"marker": "o", "markersize": 4, "linewidth": 0.8} if "validation" in label else {"alpha": 0.6}
+        )
         losses.plot(steps, values, color=colour, label=label, **style)
     losses.set(xlabel="step", ylabel="loss, nats per token", title=title)
     for name, colour in (("visible", "C2"), ("hidden", "C1"), ("baseline", "0.5")):

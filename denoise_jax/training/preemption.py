@@ -8,7 +8,7 @@ from jax.experimental import multihost_utils
 
 
 class StopSignal:
-    """A context in which SIGTERM and the first Ctrl-C ask the loop to save and stop; a second Ctrl-C interrupts."""
+    """A context in which SIGTERM and the first Ctrl-C ask to save and stop; a second Ctrl-C interrupts."""
 
     def __init__(self):
         self._asked = False

@@ -1,8 +1,10 @@
 """The folder of a run: its configuration and vocabulary, and whether a configuration may go on with it."""
 
+import fcntl
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import jax
 
@@ -23,7 +25,9 @@ def read_config(folder: str | Path) -> Config:
     try:
         return Config.model_validate_json(file.read_text())
     except FileNotFoundError:
-        raise CheckpointError(f"{folder} is not a run: it has no {CONFIG}; `denoise-jax train` makes one") from None
+        raise CheckpointError(
+            f"{folder} is not a run: it has no {CONFIG}; `denoise-jax train` makes one"
+        ) from None
     except ValueError as error:
         raise CheckpointError(f"{file} is not a configuration of this version: {error}") from None
 
@@ -41,7 +45,9 @@ def prepare(folder: Path, config: Config, vocabulary: Mapping[str, bytes], finge
     Raises:
       ConfigError: the folder holds something else, or a field differs that must not.
     """
-    notes = _check_same_run(folder, config, fingerprint) if (folder / CONFIG).exists() else _check_empty(folder)
+    notes = (
+        _check_same_run(folder, config, fingerprint) if (folder / CONFIG).exists() else _check_empty(folder)
+    )
     if jax.process_index() == 0:
         for name, content in vocabulary.items():
             _write(folder / VOCABULARY / name, content)
@@ -50,9 +56,30 @@ def prepare(folder: Path, config: Config, vocabulary: Mapping[str, bytes], finge
     return notes
 
 
+def lock(folder: Path) -> IO | None:
+    """Holds the run for this process until the file is closed or the process ends, however it ends.
+
+    Raises:
+      ConfigError: another process holds it.
+    """
+    if jax.process_index() != 0:
+        return None
+    file = (folder / ".lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ConfigError(
+            f"another process is training in --workdir {folder}; wait for it or end it"
+        ) from None
+    return file
+
+
 def _check_empty(folder: Path) -> list[str]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"--workdir {folder} exists and is not a run (no {CONFIG} in it); choose another folder")
+        raise ConfigError(
+            f"--workdir {folder} exists and is not a run (no {CONFIG} in it); choose another folder"
+        )
     return []
 
 
@@ -60,7 +87,9 @@ def _check_same_run(folder: Path, config: Config, fingerprint: str) -> list[str]
     old = read_config(folder)
     changed = differences(old, config)
     if "name" in changed:
-        raise ConfigError(f"--workdir {folder} holds a run of {old.name!r}, not of {config.name!r}; choose another folder")
+        raise ConfigError(
+            f"--workdir {folder} holds a run of {old.name!r}, not of {config.name!r}; choose another folder"
+        )
     refused = [
         field
         for field in changed
@@ -72,7 +101,7 @@ def _check_same_run(folder: Path, config: Config, fingerprint: str) -> list[str]
     stored = folder / VOCABULARY / "fingerprint"
     if stored.exists() and stored.read_text() != fingerprint:
         raise ConfigError(
-            f"data.vocabulary={config.data.vocabulary} is not the vocabulary that the run in {folder} began with"
+            f"data.vocabulary={config.data.vocabulary} is not the vocabulary of the run in {folder}"
         )
     return [f"{field}: {before!r} → {after!r}" for field, (before, after) in changed.items()]
 

@@ -9,7 +9,7 @@ from denoise_jax.config import Config
 from denoise_jax.model.transformer import init_params
 from denoise_jax.parallel.sharding import state_shardings
 
-# {"params": nested dict of float32, "opt_state": optax's, "step": int32 updates done, "key": uint32 [2] of dropout}
+# {"params": nested dict, float32; "opt_state": optax's; "step": int32, updates done; "key": uint32 [2], dropout}
 State = dict
 
 
@@ -38,8 +38,10 @@ def abstract_state(
     )
 
 
-def create_state(config: Config, vocab_size: int, optimizer: optax.GradientTransformation, mesh: Mesh) -> State:
-    """A new state on the mesh. The layouts are given to jit: without them Adam's moments come out replicated."""
+def create_state(
+    config: Config, vocab_size: int, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> State:
+    """A new state on the mesh. Its layouts are given to jit: without them Adam's moments are replicated."""
     target = abstract_state(config, vocab_size, optimizer, mesh)
     out_shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
     return jax.jit(lambda: init_state(config, vocab_size, optimizer), out_shardings=out_shardings)()

@@ -61,7 +61,9 @@ def make_train_step(
             return jax.tree.map(jnp.add, total, result), None
 
         parts = {name: _split(rows, microbatches, mesh) for name, rows in batch.items()}
-        zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradient, params, {k: v[0] for k, v in parts.items()}, key))
+        zeros = jax.tree.map(
+            jnp.zeros_like, jax.eval_shape(gradient, params, {k: v[0] for k, v in parts.items()}, key)
+        )
         return jax.lax.scan(add, zeros, (jnp.arange(microbatches), parts))[0]
 
     def step(state: State, batch):

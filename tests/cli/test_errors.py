@@ -1,4 +1,4 @@
-"""Mistakes of the user: one clear line on stderr that names what is wrong, exit code 2, nothing left behind."""
+"""Mistakes of the user: one clear line on stderr, exit code 2, nothing left behind."""
 
 import json
 
@@ -14,15 +14,27 @@ CASES = {
     "missing file": (["config", "nowhere/config.json"], "no configuration file nowhere/config.json"),
     "no workdir": (["train", "quickstart"], "--workdir"),
     "misspelt field": (["config", "quickstart", "--model.embed-dimm", "8"], "--model.embed-dim "),
-    "bound broken": (["config", "quickstart", "--model.dropout", "1.5"], "model.dropout: input should be less than 1 (got 1.5)"),
+    "bound broken": (
+        ["config", "quickstart", "--model.dropout", "1.5"],
+        "model.dropout: input should be less than 1 (got 1.5)",
+    ),
     "not a number": (["config", "quickstart", "--model.num-heads", "many"], "--model.num-heads"),
     "not a choice": (["config", "quickstart", "--optimizer.name", "sgd"], "sgd"),
-    "sections disagree": (["config", "quickstart", "--model.max-positions", "64"], "max_positions=64 is below the longest row"),
+    "sections disagree": (
+        ["config", "quickstart", "--model.max-positions", "64"],
+        "max_positions=64 is below the longest row",
+    ),
     "heads": (["config", "quickstart", "--model.num-heads", "5"], "num_heads=5 does not divide embed_dim="),
-    "missing vocabulary": (["train", "quickstart", "--workdir", "run"], "denoise-jax vocab --output vocabularies/quickstart"),
+    "missing vocabulary": (
+        ["train", "quickstart", "--workdir", "run"],
+        "denoise-jax vocab --output vocabularies/quickstart",
+    ),
     "vocab of nothing": (["vocab", "--output", "v"], "either --task NAME or text files"),
     "vocab of a missing file": (["vocab", "--output", "v", "nowhere.txt"], "cannot read nowhere.txt"),
-    "vocab of an unknown task": (["vocab", "--output", "v", "--task", "quickstrat"], "did you mean quickstart?"),
+    "vocab of an unknown task": (
+        ["vocab", "--output", "v", "--task", "quickstrat"],
+        "did you mean quickstart?",
+    ),
     "corrupt nothing": (["corrupt"], "either a text or --task NAME"),
     "unknown corruption": (["corrupt", "A text.", "--corruption", "bart_papr"], "did you mean bart_paper?"),
     "blank text": (["corrupt", "  "], "no text to corrupt"),
@@ -57,10 +69,16 @@ def _write_config(tiny_config, folder, **sections):
 @pytest.mark.parametrize(
     ("sections", "told"),
     [
-        ({"data": {"task": "quickstrat"}}, "no task or mixture is called 'quickstrat'; did you mean quickstart"),
+        (
+            {"data": {"task": "quickstrat"}},
+            "no task or mixture is called 'quickstrat'; did you mean quickstart",
+        ),
         ({"data": {"task_modules": ["no_tasks"]}}, "data.task_modules: cannot import 'no_tasks'"),
         ({"parallel": {"fsdp": 3}}, "fsdp=3"),
-        ({"evaluation": {"validation_split": "dev"}, "training": {"evaluate_every": 3}}, "has no split 'dev'"),
+        (
+            {"evaluation": {"validation_split": "dev"}, "training": {"evaluate_every": 3}},
+            "has no split 'dev'",
+        ),
     ],
 )
 def test_training_refuses_before_it_writes(tiny_config, tmp_path, capsys, sections, told):
@@ -85,7 +103,8 @@ def test_empty_corpus(tiny_config, tmp_path, capsys, monkeypatch):
     (tmp_path / "empty_tasks.py").write_text(
         "import seqio, tensorflow as tf\n"
         "from denoise_jax.data import preprocessors\n"
-        "seqio.TaskRegistry.add('empty', source=seqio.FileDataSource(tf.data.TextLineDataset, {'train': []}),\n"
+        "source = seqio.FileDataSource(tf.data.TextLineDataset, {'train': []})\n"
+        "seqio.TaskRegistry.add('empty', source=source,\n"
         "  preprocessors=preprocessors.denoising('empty', 'none'),\n"
         "  output_features=preprocessors.output_features('nowhere'))\n"
     )
@@ -93,5 +112,8 @@ def test_empty_corpus(tiny_config, tmp_path, capsys, monkeypatch):
     file = _write_config(tiny_config, tmp_path, data={"task": "empty", "task_modules": ["empty_tasks"]})
     assert main(["train", file, "--workdir", str(tmp_path / "run")]) == 2
     assert "corpus of task 'empty', split 'train', is empty" in capsys.readouterr().err
-    assert main(["vocab", "--task", "empty", "--task-modules", "empty_tasks", "--output", str(tmp_path / "v")]) == 2
+    assert (
+        main(["vocab", "--task", "empty", "--task-modules", "empty_tasks", "--output", str(tmp_path / "v")])
+        == 2
+    )
     assert "is empty" in capsys.readouterr().err

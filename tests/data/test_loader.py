@@ -61,7 +61,9 @@ def test_evaluation_is_the_same_every_time_and_whole(tiny_config, own):
         assert one["decoder_target_tokens"].shape == (512, 64)
     assert not first[-1]["decoder_segment_ids"][-1].any(), "the last batch is filled up with empty rows"
     small = loader.evaluation_batches(tiny_config.data, own, "test", 16)
-    counts = [sum((batch["decoder_segment_ids"] > 0).sum() for batch in batches) for batches in (first, small)]
+    counts = [
+        sum((batch["decoder_segment_ids"] > 0).sum() for batch in batches) for batches in (first, small)
+    ]
     assert counts[0] == counts[1]
 
 

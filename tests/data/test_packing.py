@@ -1,5 +1,7 @@
 """Rows hold every example whole, in order, and say which token is whose."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -56,11 +58,15 @@ def test_packing_fills_rows():
     examples = list(_examples())
     packed, unpacked = _rows(True, examples), _rows(False, examples)
     assert len(packed) < 0.4 * len(unpacked)
-    for row, following in zip(packed[:60], packed[1:60], strict=False):
+    for row, following in itertools.pairwise(packed[:60]):
         used = [(side > 0).sum() for side in (row["encoder_segment_ids"], row["decoder_segment_ids"])]
-        more = [(side == 1).sum() for side in (following["encoder_segment_ids"], following["decoder_segment_ids"])]
+        more = [
+            (side == 1).sum() for side in (following["encoder_segment_ids"], following["decoder_segment_ids"])
+        ]
         fits = used[0] + more[0] <= INPUTS and used[1] + more[1] <= TARGETS
-        assert not fits or following["encoder_input_tokens"][0] % 64 == 10_000 % 64, "only a window may end early"
+        assert not fits or following["encoder_input_tokens"][0] % 64 == 10_000 % 64, (
+            "only a window may end early"
+        )
 
 
 def test_lengths_and_dtypes():

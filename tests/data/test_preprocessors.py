@@ -64,7 +64,12 @@ def test_cuts_are_at_sentence_ends_and_greedy(pieces):
     sentences = [np.bincount(ids)[np.unique(ids)] for _, ids in whole]
     expected = []
     for lengths in sentences:
-        units = [n for length in lengths for n in [LIMIT - 1] * (length // (LIMIT - 1)) + [length % (LIMIT - 1)] if n]
+        units = [
+            n
+            for length in lengths
+            for n in [LIMIT - 1] * (length // (LIMIT - 1)) + [length % (LIMIT - 1)]
+            if n
+        ]
         filled = 0
         for unit in units:
             if not filled or filled + unit > LIMIT - 1:
@@ -89,7 +94,9 @@ def test_examples_close_with_eos_and_carry_provenance(vocabulary_folder, speeche
         targets, inputs = example["targets"], example["inputs"]
         assert targets[-1] == inputs[-1] == EOS_ID
         assert len(targets) == len(example["targets_noise"]) <= LIMIT
-        assert len({len(example[name]) for name in ("inputs", "inputs_source", "inputs_span", "inputs_op")}) == 1
+        assert (
+            len({len(example[name]) for name in ("inputs", "inputs_source", "inputs_span", "inputs_op")}) == 1
+        )
         assert all((example[name] > 0).all() for name in example)
         kept = example["inputs_op"] == 1
         np.testing.assert_array_equal(inputs[kept], targets[example["inputs_source"][kept] - 1])
@@ -145,7 +152,12 @@ def test_same_sentence_twice_in_a_stream_gets_different_noise(vocabulary_folder,
 
 def test_epochs_get_new_noise(vocabulary_folder, speeches):
     task = _task("a", speeches[:1], vocabulary_folder)
-    options = {"sequence_length": {"inputs": 80, "targets": LIMIT}, "split": "train", "seed": 0, "shuffle": False}
+    options = {
+        "sequence_length": {"inputs": 80, "targets": LIMIT},
+        "split": "train",
+        "seed": 0,
+        "shuffle": False,
+    }
     examples = list(task.get_dataset(num_epochs=2, **options).as_numpy_iterator())
     half = len(examples) // 2
     assert _agreement(_masks(examples[:half]), _masks(examples[half:])) < 0.65

@@ -19,7 +19,9 @@ def test_typed_symbols_are_text(vocabulary_folder):
     own = Vocabulary(vocabulary_folder)
     typed = own.encode("a <mask> b </s> c <pad> d <s> e <rotation>")
     assert not set(typed) & set(own.control_ids)
-    seqio_ids = vocabulary.seqio_vocabulary(str(vocabulary_folder)).encode_tf("a <mask> b </s>").numpy().tolist()
+    seqio_ids = (
+        vocabulary.seqio_vocabulary(str(vocabulary_folder)).encode_tf("a <mask> b </s>").numpy().tolist()
+    )
     assert seqio_ids == own.encode("a <mask> b </s>")
 
 

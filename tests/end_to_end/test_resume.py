@@ -47,7 +47,12 @@ def start(config, tmp_path_factory, repository):
     def start(folder: Path) -> subprocess.Popen:
         command = [sys.executable, "-m", "denoise_jax.cli.main", "train", str(file), "--workdir", str(folder)]
         return subprocess.Popen(
-            command, cwd=repository, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=repository,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
     return start
@@ -83,7 +88,10 @@ def _assert_same_run(config: Config, first: Path, second: Path) -> None:
     for (path, ours), theirs in zip(jax.tree.leaves_with_path(one), jax.tree.leaves(two), strict=True):
         np.testing.assert_array_equal(ours, theirs, err_msg=jax.tree_util.keystr(path))
     losses = [
-        [(line["step"], line["train/loss"], line["train/grad_norm"]) for line in read_lines(folder / "metrics.jsonl")]
+        [
+            (line["step"], line["train/loss"], line["train/grad_norm"])
+            for line in read_lines(folder / "metrics.jsonl")
+        ]
         for folder in (first, second)
     ]
     assert [step for step, *_ in losses[0]] == list(range(1, STEPS + 1))

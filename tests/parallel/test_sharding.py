@@ -58,9 +58,7 @@ def test_moments_lie_over_data_too(tiny_config):
 def test_indivisible_axis_is_named(tiny_config):
     mesh = make_mesh(ParallelConfig(data=1, tensor=8))
     with pytest.raises(ConfigError, match=r"parallel.tensor=8 does not divide 36, an axis of opt_state.*key"):
-        sharding.state_shardings(
-            _shapes(tiny_config, embed_dim=36, num_heads=4), mesh, shard_moments=False
-        )
+        sharding.state_shardings(_shapes(tiny_config, embed_dim=36, num_heads=4), mesh, shard_moments=False)
 
 
 def test_global_batch_is_spread_over_rows():

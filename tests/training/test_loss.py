@@ -35,7 +35,9 @@ def test_label_smoothing_spreads_over_real_columns_only(logits_BTV, targets_BT):
     padded = jnp.where(jnp.arange(V)[None, None] < real, logits_BTV, -1e9)
     _, objective = loss.token_losses(padded, targets_BT, vocab_size=real, label_smoothing=0.2)
     smooth = optax.smooth_labels(jax.nn.one_hot(targets_BT, real), 0.2)
-    np.testing.assert_allclose(objective, optax.softmax_cross_entropy(logits_BTV[..., :real], smooth), rtol=1e-5)
+    np.testing.assert_allclose(
+        objective, optax.softmax_cross_entropy(logits_BTV[..., :real], smooth), rtol=1e-5
+    )
 
 
 def test_z_loss(logits_BTV, targets_BT):

@@ -54,7 +54,7 @@ def test_another_run_is_refused_by_name(folder, tiny_config, change, told):
 def test_another_vocabulary_is_refused_and_another_path_is_not(folder, tiny_config):
     moved = _changed(tiny_config, data={"vocabulary": "elsewhere"})
     run_folder.prepare(folder, moved, VOCABULARY, "a")
-    with pytest.raises(ConfigError, match="not the vocabulary that the run"):
+    with pytest.raises(ConfigError, match="not the vocabulary of the run"):
         run_folder.prepare(folder, moved, VOCABULARY, "b")
 
 
@@ -71,3 +71,11 @@ def test_reading_what_is_no_run(tmp_path, folder):
     (folder / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="not a configuration"):
         run_folder.read_config(folder)
+
+
+def test_one_process_at_a_time(folder):
+    held = run_folder.lock(folder)
+    with pytest.raises(ConfigError, match="another process is training"):
+        run_folder.lock(folder)
+    held.close()
+    run_folder.lock(folder).close()

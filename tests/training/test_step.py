@@ -100,7 +100,9 @@ def test_state_stays_where_it_was_put(one_device, tiny_config, batches):
 
 def test_evaluation_agrees_on_any_mesh(tiny_config, batches, one_device):
     _, state, mesh, config = one_device
-    sums = make_evaluation_step(config, 512, mesh)(state["params"], global_batch({k: batches[0][k] for k in BATCH}, mesh))
+    sums = make_evaluation_step(config, 512, mesh)(
+        state["params"], global_batch({k: batches[0][k] for k in BATCH}, mesh)
+    )
     _, other_state, other_mesh, other = _run(tiny_config, {"data": 2, "fsdp": 2, "tensor": 2}, 1, [])
     moved = jax.device_put(
         jax.device_get(state["params"]), jax.tree.map(lambda leaf: leaf.sharding, other_state["params"])
