@@ -9,7 +9,7 @@ from denoise_jax.config import Config
 from denoise_jax.model.transformer import init_params
 from denoise_jax.parallel.sharding import state_shardings
 
-# {"params": nested dict, float32; "opt_state": optax's; "step": int32, updates done; "key": uint32 [2], dropout}
+# {"params": nested dict, float32; "opt_state": optax's; "step": int32; "key": uint32 [2], dropout}
 State = dict
 
 
