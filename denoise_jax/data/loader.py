@@ -32,10 +32,12 @@ class TrainLoader:
     """An endless iterator over this host's part of the training batches.
 
     Each batch is a dict of int32 arrays [batch_size / hosts, length]; see `DenoisingFeatureConverter`.
+    The first one raises DataError if the position in the data cannot be saved.
     """
 
     def __init__(self, config: DataConfig, vocabulary: Vocabulary, split: str = "train"):
-        self._num_shards = config.shards
+        self._task, self._num_shards = config.task, config.shards
+        self._can_be_saved = False
         self._shards = _shards_of_this_host(config.shards)
         task = tasks.find(config.task, config.task_modules, str(vocabulary.path))
         self._iterators: list[tf.data.Iterator] = []
@@ -52,6 +54,9 @@ class TrainLoader:
             parts = [next(iterator) for iterator in self._iterators]
         except StopIteration:
             raise DataError("the training data ended: its corpus has no text") from None
+        if not self._can_be_saved:
+            self.state()  # better now than at the first checkpoint
+            self._can_be_saved = True
         return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
 
     def state(self) -> dict[str, bytes]:
@@ -59,7 +64,7 @@ class TrainLoader:
         files: dict[str, bytes] = {}
         for shard, iterator in zip(self._shards, self._iterators, strict=True):
             with tempfile.TemporaryDirectory() as folder:
-                tf.train.Checkpoint(iterator=iterator).write(os.path.join(folder, "it"))
+                self._write(iterator, os.path.join(folder, "it"))
                 for file in sorted(Path(folder).iterdir()):
                     files[f"{self._prefix(shard)}.{file.name}"] = file.read_bytes()
         return files
@@ -79,6 +84,15 @@ class TrainLoader:
                 for name, data in mine.items():
                     (Path(folder) / name).write_bytes(data)
                 tf.train.Checkpoint(iterator=iterator).read(os.path.join(folder, "it")).assert_consumed()
+
+    def _write(self, iterator: tf.data.Iterator, path: str) -> None:
+        try:
+            tf.train.Checkpoint(iterator=iterator).write(path)
+        except tf.errors.FailedPreconditionError as error:
+            raise DataError(
+                f"the position in task {self._task!r} cannot be saved, so the run could not be resumed: its "
+                f"source or a preprocessor calls back into Python or draws stateful noise ({error.message})"
+            ) from None
 
     def _prefix(self, shard: int) -> str:
         return f"shard_{shard:05d}-of-{self._num_shards:05d}"

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+import seqio
+import tensorflow as tf
 
-from denoise_jax.data import loader
+from denoise_jax.data import loader, preprocessors
 from denoise_jax.data.vocabulary import Vocabulary
 from denoise_jax.errors import DataError
+
+SIGNATURE = {"text": tf.TensorSpec([], tf.string)}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +56,21 @@ def test_position_of_other_shards_is_refused(tiny_config, own):
     four = tiny_config.data.model_copy(update={"shards": 4})
     with pytest.raises(DataError, match="no position for data shard 0 of 4"):
         loader.TrainLoader(four, own).restore(files)
+
+
+def test_source_without_a_position_is_refused(tiny_config, own):
+    def from_python(split, shuffle_files, seed=None):
+        return tf.data.Dataset.from_generator(lambda: iter([{"text": "A text."}] * 99), output_signature=SIGNATURE)
+
+    if "from_python" not in seqio.TaskRegistry.names():
+        seqio.TaskRegistry.add(
+            "from_python",
+            source=seqio.FunctionDataSource(from_python, splits=["train"]),
+            preprocessors=preprocessors.denoising("from_python", "none"),
+            output_features=preprocessors.output_features(str(own.path)),
+        )
+    with pytest.raises(DataError, match="'from_python' cannot be saved"):
+        next(loader.TrainLoader(tiny_config.data.model_copy(update={"task": "from_python"}), own))
 
 
 def test_evaluation_is_the_same_every_time_and_whole(tiny_config, own):
