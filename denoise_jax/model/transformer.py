@@ -221,11 +221,28 @@ def init_params(config: ModelConfig, vocab_size: int, key: jax.Array) -> dict:
     return nnx.to_pure_dict(nnx.state(model, nnx.Param))
 
 
+def _paths(params: Mapping) -> list[str]:
+    return ["/".join(key.key for key in path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+
+
 @functools.lru_cache
-def _graphdef(config: ModelConfig, vocab_size: int) -> nnx.GraphDef:
-    return nnx.graphdef(nnx.eval_shape(lambda: EncoderDecoder(config, vocab_size, nnx.Rngs(0))))
+def _definition(config: ModelConfig, vocab_size: int) -> tuple[nnx.GraphDef, list[str]]:
+    graphdef, params = nnx.split(nnx.eval_shape(lambda: EncoderDecoder(config, vocab_size, nnx.Rngs(0))))
+    return graphdef, _paths(nnx.to_pure_dict(params))
 
 
 def module(config: ModelConfig, vocab_size: int, params: Mapping) -> EncoderDecoder:
-    """The model with these parameters. Cheap: only the first call for a configuration builds anything."""
-    return nnx.merge(_graphdef(config, vocab_size), params)
+    """The model with these parameters. Cheap: only the first call for a configuration builds anything.
+
+    Raises ValueError, with the names, where the parameters are not those of the configuration: `nnx.merge`
+    itself goes by their order alone.
+    """
+    graphdef, expected = _definition(config, vocab_size)
+    found = _paths(params)
+    if found != expected:
+        missing, unexpected = sorted({*expected} - {*found}), sorted({*found} - {*expected})
+        raise ValueError(
+            "these parameters are not of this model configuration; "
+            f"missing: {', '.join(missing) or 'none'}; unexpected: {', '.join(unexpected) or 'none'}"
+        )
+    return nnx.merge(graphdef, params)

@@ -1,5 +1,6 @@
 """A model small enough to compile in a second, and batches for it."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -11,6 +12,29 @@ from denoise_jax.config import ModelConfig
 from denoise_jax.model import transformer
 
 VOCAB_SIZE = 50
+
+# The optimised code of a CPU is not what these tests are about, and takes twice as long to compile.
+QUICK = {"xla_backend_optimization_level": 0}
+
+
+@pytest.fixture(scope="session")
+def jit() -> Callable:
+    """jax.jit that compiles quickly."""
+    return functools.partial(jax.jit, compiler_options=QUICK)
+
+
+@pytest.fixture(scope="session")
+def run(jit) -> Callable[..., jax.Array]:
+    """run(config, params, batch, dropout_key=None): logits [B, T, V]; compiled once for a configuration."""
+
+    @functools.lru_cache
+    def compiled(config):
+        def logits(params, batch, dropout_key):
+            return transformer.module(config, VOCAB_SIZE, params)(batch, dropout_key=dropout_key)
+
+        return jit(logits)
+
+    return lambda config, params, batch, dropout_key=None: compiled(config)(params, batch, dropout_key)
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +53,7 @@ def tiny() -> Callable[..., ModelConfig]:
             "num_heads": 2,
             "ffn_dim": 24,
             "num_encoder_layers": 2,
-            "num_decoder_layers": 3,
+            "num_decoder_layers": 2,
             "max_positions": 20,
             "vocab_multiple": 16,
             "dropout": 0.0,
@@ -45,14 +69,17 @@ def tiny() -> Callable[..., ModelConfig]:
 
 @pytest.fixture(scope="session")
 def make_params() -> Callable[[ModelConfig], dict]:
-    """make_params(config): parameters from a fixed key, biases and norms moved off their initial 0 and 1."""
+    """make_params(config): random parameters, the same ones at each call; biases and norms not 0 and 1."""
 
     def make(config: ModelConfig) -> dict:
-        params = transformer.init_params(config, VOCAB_SIZE, jax.random.key(0))
-        leaves, structure = jax.tree.flatten(params)
         random = np.random.default_rng(0)
-        moved = [leaf + 0.1 * random.standard_normal(leaf.shape).astype(np.float32) for leaf in leaves]
-        return jax.tree.unflatten(structure, moved)
+
+        def draw(path, leaf):
+            values = config.init_std * random.standard_normal(leaf.shape)
+            return jnp.asarray(values + (path[-1].key == "scale"), jnp.float32)
+
+        shapes = jax.eval_shape(lambda: transformer.init_params(config, VOCAB_SIZE, jax.random.key(0)))
+        return jax.tree_util.tree_map_with_path(draw, shapes)
 
     return make
 

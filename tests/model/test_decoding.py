@@ -19,15 +19,14 @@ def sources(vocab_size):
     return jnp.asarray(tokens_BS)
 
 
-def naive(config, vocab_size, params, tokens_BS, end_id):
+def naive(jit, config, vocab_size, params, tokens_BS, end_id):
     """The same search by a full forward pass for each token."""
     model = transformer.module(config, vocab_size, params)
 
-    @jax.jit
+    @jit
     def next_tokens(decoder_tokens_BT):
-        positions = [
-            jnp.broadcast_to(jnp.arange(x.shape[1])[None], x.shape) for x in (tokens_BS, decoder_tokens_BT)
-        ]
+        sides = tokens_BS, decoder_tokens_BT
+        positions = [jnp.broadcast_to(jnp.arange(x.shape[1])[None], x.shape) for x in sides]
         batch = {
             "encoder_input_tokens": tokens_BS,
             "encoder_segment_ids": (tokens_BS != 0).astype(jnp.int32),
@@ -59,12 +58,12 @@ def naive(config, vocab_size, params, tokens_BS, end_id):
         {"scale_embedding": True, "embedding_norm": False},
     ],
 )
-def test_cached_greedy_equals_full_forward_passes(tiny, make_params, vocab_size, sources, fields):
+def test_cached_greedy_equals_full_forward_passes(tiny, make_params, vocab_size, sources, jit, fields):
     config = tiny(**fields)
     params = make_params(config)
-    free_BT, _ = naive(config, vocab_size, params, sources, end_id=-1)
+    free_BT, _ = naive(jit, config, vocab_size, params, sources, end_id=-1)
     end_id = int(free_BT[0, 3])  # a token that does come up, so that rows end at different lengths
-    expected_BT, expected_B = naive(config, vocab_size, params, sources, end_id)
+    expected_BT, expected_B = naive(jit, config, vocab_size, params, sources, end_id)
     got_BT, got_B = decoding.greedy(
         config, vocab_size, params, sources, max_length=MAX_LENGTH, start_id=START, end_id=end_id
     )
@@ -75,7 +74,7 @@ def test_cached_greedy_equals_full_forward_passes(tiny, make_params, vocab_size,
     assert len(set(expected_B)) > 2, "rows should end at different lengths, or this tests little"
 
 
-def test_stops_when_every_row_has_ended(tiny, make_params, vocab_size, sources, monkeypatch):
+def test_stops_when_every_row_has_ended(tiny, make_params, vocab_size, sources, jit, monkeypatch):
     config = tiny()
     calls = []
     step = decoding.decode_step
@@ -86,18 +85,18 @@ def test_stops_when_every_row_has_ended(tiny, make_params, vocab_size, sources, 
 
     params = make_params(config)
     source = sources[:1]
-    free_BT, _ = naive(config, vocab_size, params, source, end_id=-1)
+    free_BT, _ = naive(jit, config, vocab_size, params, source, end_id=-1)
     end_id = int(free_BT[0, 2])
     length = list(free_BT[0]).index(end_id) + 1
     monkeypatch.setattr(decoding, "decode_step", counted)
-    fresh = jax.jit(decoding.greedy.__wrapped__, static_argnames=("config", "vocab_size", "max_length"))
+    fresh = jit(decoding.greedy.__wrapped__, static_argnames=("config", "vocab_size", "max_length"))
     result = fresh(config, vocab_size, params, source, max_length=MAX_LENGTH, start_id=START, end_id=end_id)
     jax.block_until_ready(result)
     jax.effects_barrier()
     assert sorted(calls) == list(range(length))
 
 
-def test_cache_rows_can_be_reordered(tiny, make_params, vocab_size, sources):
+def test_cache_rows_can_be_reordered(tiny, make_params, vocab_size, sources, jit):
     config = tiny()
     model = transformer.module(config, vocab_size, make_params(config))
     segments_BS = (sources != 0).astype(jnp.int32)
@@ -105,7 +104,7 @@ def test_cache_rows_can_be_reordered(tiny, make_params, vocab_size, sources):
     encoded_BSD = model.encode(sources, segments_BS, positions_BS)
     order = jnp.asarray([3, 0, 0, 5, 1, 4])
     tokens_B = jnp.arange(10, 16)
-    step = jax.jit(lambda tokens_B, index, cache: decoding.decode_step(model, tokens_B, index, cache))
+    step = jit(lambda tokens_B, index, cache: decoding.decode_step(model, tokens_B, index, cache))
     cache = decoding.start_cache(model, encoded_BSD, segments_BS, MAX_LENGTH)
     assert all(leaf.shape[0] == len(sources) for leaf in jax.tree.leaves(cache))
     _, cache = step(tokens_B, 0, cache)

@@ -50,7 +50,7 @@ def test_every_activation_of_the_configuration_exists_and_they_differ(tiny):
 def test_dropout_zeroes_its_share_and_keeps_the_mean(dtype):
     x = jnp.full((100, 1003), 2, dtype)
     dropped = dropout(x, 0.1, jax.random.key(0))
-    assert dropped.dtype == x.dtype and dropped.shape == x.shape
+    assert (dropped.dtype, dropped.shape) == (x.dtype, x.shape)
     share = (dropped == 0).mean().item()
     assert share == pytest.approx(0.1, abs=0.005)
     kept = dropped[dropped != 0].astype(jnp.float32)
