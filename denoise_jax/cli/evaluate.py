@@ -54,17 +54,21 @@ def main(argv: list[str]) -> int:
         print(text)
     else:
         console = Console()
-        console.print(_table(model.config.name, result))
+        console.print(
+            f"{model.config.name}, step {result['step']}, split {result['split']}: "
+            f"loss {result['loss']:.3f}, perplexity {result['perplexity']:.2f}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        console.print(_table(result))
         console.print(written, highlight=False, soft_wrap=True)
     return 0
 
 
-def _table(name: str, result: dict):
+def _table(result: dict):
     from rich.table import Table
 
-    title = f"{name}, step {result['step']}, split {result['split']}: "
-    title += f"loss {result['loss']:.3f}, perplexity {result['perplexity']:.2f}"
-    table = Table("tokens", "count", "loss", "accuracy", title=title, title_justify="left")
+    table = Table("tokens", "count", "loss", "accuracy")
     for kind in ("visible", "hidden"):
         values = result[kind]
         table.add_row(kind, f"{values['tokens']:,}", f"{values['loss']:.3f}", f"{values['accuracy']:.3f}")

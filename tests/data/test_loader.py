@@ -60,7 +60,9 @@ def test_position_of_other_shards_is_refused(tiny_config, own):
 
 def test_source_without_a_position_is_refused(tiny_config, own):
     def from_python(split, shuffle_files, seed=None):
-        return tf.data.Dataset.from_generator(lambda: iter([{"text": "A text."}] * 99), output_signature=SIGNATURE)
+        return tf.data.Dataset.from_generator(
+            lambda: iter([{"text": "A text."}] * 99), output_signature=SIGNATURE
+        )
 
     if "from_python" not in seqio.TaskRegistry.names():
         seqio.TaskRegistry.add(

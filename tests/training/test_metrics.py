@@ -33,6 +33,28 @@ def test_writers_by_name(tmp_path, tiny_config):
     assert b"train/loss" in events.read_bytes()
 
 
+def test_wandb_offline(tmp_path, tiny_config, monkeypatch):
+    pytest.importorskip("wandb", reason="an optional extra")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    writer = metrics.WandbWriter(tmp_path, tiny_config)
+    writer.write(1, {"train/loss": 2.5})
+    writer.close()
+    (log,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    assert b"train/loss" in log.read_bytes()
+
+
+def test_mlflow_in_a_folder(tmp_path, tiny_config, monkeypatch):
+    mlflow = pytest.importorskip("mlflow", reason="an optional extra")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # a server or a database elsewhere
+    monkeypatch.chdir(tmp_path)
+    mlflow.set_tracking_uri((tmp_path / "mlruns").as_uri())
+    writer = metrics.MlflowWriter(tmp_path, tiny_config)
+    writer.write(1, {"train/loss": 2.5})
+    writer.close()
+    (run,) = mlflow.search_runs(experiment_names=["denoise_jax"], output_format="list")
+    assert run.data.metrics == {"train.loss": 2.5}
+
+
 def test_missing_library_is_told(tmp_path, tiny_config, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
     training = tiny_config.training.model_copy(update={"writers": ("wandb",)})
