@@ -94,9 +94,11 @@ def _wide_terminal(wide: bool):
     before = os.environ.get("COLUMNS")
     if wide:
         os.environ["COLUMNS"] = "2000"
-    yield
-    if wide:
-        os.environ.pop("COLUMNS") if before is None else os.environ.update(COLUMNS=before)
+    try:
+        yield
+    finally:
+        if wide:
+            os.environ.pop("COLUMNS") if before is None else os.environ.update(COLUMNS=before)
 
 
 def _one_line(box: str) -> str:

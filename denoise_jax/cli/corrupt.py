@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,8 +77,15 @@ def main(argv: list[str]) -> int:
         _show(console, example)
     if arguments.svg:
         Path(arguments.svg).parent.mkdir(parents=True, exist_ok=True)
-        console.save_svg(arguments.svg, title="denoise-jax corrupt")
+        console.save_svg(arguments.svg, title="denoise-jax corrupt", code_format=_svg_format())
     return 0
+
+
+def _svg_format() -> str:
+    """Rich's picture of a terminal without its web fonts: the file asks for nothing from the network."""
+    from rich._export_format import CONSOLE_SVG_FORMAT
+
+    return re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 
 
 def _examples(arguments: CorruptArguments) -> "list[Seen]":
@@ -125,7 +133,7 @@ def _show(console, example: "Seen") -> None:
         f"{len(example.targets)} tokens → {len(example.inputs)}, {hidden} hidden", style="dim", align="left"
     )
     for name, text in shown.items():
-        console.print(Text(f"{name}  ", "bold").append_text(text), soft_wrap=False)
+        console.print(Text.assemble((f"{name}  ", "bold"), text))
 
 
 def _corrupted(example: "Seen"):

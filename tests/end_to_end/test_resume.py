@@ -98,7 +98,11 @@ def _assert_same_run(config: Config, first: Path, second: Path) -> None:
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "SIGTERM"])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)],
+    ids=["kill -9", "SIGTERM"],
+)
 def test_resumes_exactly(config, start, uninterrupted, tmp_path, number):
     folder = tmp_path / "run"
     process = start(folder)
@@ -122,6 +126,7 @@ def test_resumes_exactly(config, start, uninterrupted, tmp_path, number):
     _assert_same_run(config, uninterrupted, folder)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_alone(start, uninterrupted):
     before = (uninterrupted / "metrics.jsonl").read_text()
     process = start(uninterrupted)

@@ -15,15 +15,17 @@ from denoise_jax.training.state import abstract_state, create_state
 from denoise_jax.training.step import BATCH, make_evaluation_step, make_train_step
 
 STEPS = 3
+ALL_AXES = {"data": 2, "fsdp": 2, "tensor": 2}
 VARIANTS = {
     "data": ({"data": 8}, 1),
-    "data without sharded moments": ({"data": 8, "shard_moments": False}, 1),
     "fsdp": ({"data": 1, "fsdp": 8}, 1),
     "tensor": ({"data": 2, "tensor": 4}, 1),
-    "all axes": ({"data": 2, "fsdp": 2, "tensor": 2}, 1),
     "accumulation": ({"data": 1}, 4),
-    "accumulation on all axes": ({"data": 2, "fsdp": 2, "tensor": 2}, 2),
+    "accumulation on all axes": (ALL_AXES, 2),
+    "data without sharded moments": ({"data": 8, "shard_moments": False}, 1),
+    "all axes": (ALL_AXES, 1),
 }
+SLOW = ("data without sharded moments", "all axes")  # what they add to the others is little
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +59,13 @@ def one_device(tiny_config, batches):
     return _run(tiny_config, {"data": 1}, 1, batches)
 
 
-@pytest.mark.parametrize(("parallel", "accumulation"), VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.mark.parametrize(
+    ("parallel", "accumulation"),
+    [pytest.param(*v, id=k, marks=[pytest.mark.slow] * (k in SLOW)) for k, v in VARIANTS.items()],
+)
 def test_agrees_with_one_device(tiny_config, batches, one_device, parallel, accumulation):
     expected, expected_state = one_device[:2]
-    metrics, state = _run(tiny_config, parallel, accumulation, batches)[:2]
+    metrics, state, mesh, config = _run(tiny_config, parallel, accumulation, batches)
     for ours, theirs in zip(metrics, expected, strict=True):
         for name in theirs:
             np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-5, err_msg=name)
@@ -69,6 +74,10 @@ def test_agrees_with_one_device(tiny_config, batches, one_device, parallel, accu
         jax.tree.leaves(state["params"]), jax.tree.leaves(expected_state["params"]), strict=True
     ):
         np.testing.assert_allclose(ours, theirs, atol=2e-4)
+    target = abstract_state(config, 512, make_optimizer(config.optimizer, config.training.num_steps), mesh)
+    for leaf, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(target), strict=True):
+        assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim), "the state stays where it was put"
+    assert int(state["step"]) == STEPS
 
 
 def test_counts_are_those_of_the_batch(batches, one_device):
@@ -77,11 +86,13 @@ def test_counts_are_those_of_the_batch(batches, one_device):
         assert measured["hidden_tokens"] == (batch["decoder_target_noise"] > 1).sum()
 
 
+@pytest.mark.slow
 def test_loss_falls_on_a_repeated_batch(tiny_config, batches):
     metrics = _run(tiny_config, {"data": 1}, 1, [batches[0]] * 6)[0]
     assert metrics[-1]["loss"] < 0.96 * metrics[0]["loss"]
 
 
+@pytest.mark.slow
 def test_dropout_follows_the_step_and_nothing_else(tiny_config, batches):
     first = _run(tiny_config, {"data": 1}, 1, [batches[0]] * 2, dropout=0.2)[0]
     again = _run(tiny_config, {"data": 8}, 1, [batches[0]] * 2, dropout=0.2)[0]
@@ -89,21 +100,12 @@ def test_dropout_follows_the_step_and_nothing_else(tiny_config, batches):
         np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=2e-5)
 
 
-def test_state_stays_where_it_was_put(one_device, tiny_config, batches):
-    _, state, mesh, config = _run(tiny_config, {"data": 2, "fsdp": 2, "tensor": 2}, 1, batches[:1])
-    optimizer = make_optimizer(config.optimizer, config.training.num_steps)
-    target = abstract_state(config, 512, optimizer, mesh)
-    for leaf, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(target), strict=True):
-        assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
-    assert int(state["step"]) == 1
-
-
 def test_evaluation_agrees_on_any_mesh(tiny_config, batches, one_device):
     _, state, mesh, config = one_device
     sums = make_evaluation_step(config, 512, mesh)(
         state["params"], global_batch({k: batches[0][k] for k in BATCH}, mesh)
     )
-    _, other_state, other_mesh, other = _run(tiny_config, {"data": 2, "fsdp": 2, "tensor": 2}, 1, [])
+    _, other_state, other_mesh, other = _run(tiny_config, ALL_AXES, 1, [])
     moved = jax.device_put(
         jax.device_get(state["params"]), jax.tree.map(lambda leaf: leaf.sharding, other_state["params"])
     )
