@@ -85,6 +85,17 @@ def make_params() -> Callable[[ModelConfig], dict]:
 
 
 @pytest.fixture(scope="session")
+def by_path() -> Callable[[dict], dict]:
+    """by_path(params): leaves by their names joined with slashes."""
+
+    def flatten(params):
+        leaves = jax.tree_util.tree_leaves_with_path(params)
+        return {"/".join(key.key for key in path): leaf for path, leaf in leaves}
+
+    return flatten
+
+
+@pytest.fixture(scope="session")
 def pack() -> Callable[..., dict[str, jax.Array]]:
     """pack(rows, source_length, target_length): a batch from rows of (source length, target length) pieces.
 
