@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class ModelConfig(_Section):
@@ -112,25 +112,33 @@ class OptimizerConfig(_Section):
 
     name: Literal["adamw", "adafactor"] = Field("adamw", description="Update rule.")
     learning_rate: float = Field(4e-4, gt=0, le=1, description="Peak learning rate.")
-    warmup_steps: int = Field(10_000, ge=0, description="Steps of linear warm-up from 0 to the peak.")
+    warmup_steps: int = Field(10_000, ge=0, description="Steps of linear warm-up to the peak.")
     schedule: Literal["polynomial", "cosine", "inverse_sqrt", "constant"] = Field(
         "polynomial", description="What follows the warm-up, until training.num_steps."
     )
     final_learning_rate: float = Field(0.0, ge=0, le=1, description="Where polynomial and cosine end.")
-    polynomial_power: float = Field(1.0, gt=0, description="1 decays linearly, as in BART.")
+    polynomial_power: float = Field(1.0, gt=0, le=10, description="1 decays linearly, as in BART.")
     b1: float = Field(0.9, ge=0, lt=1, description="AdamW: decay of the first moment.")
     b2: float = Field(0.999, ge=0, lt=1, description="AdamW: decay of the second moment.")
-    eps: float = Field(1e-8, gt=0, description="AdamW: added to the root of the second moment.")
+    eps: float = Field(1e-8, gt=0, le=1, description="AdamW: added to the root of the second moment.")
     weight_decay: float = Field(
-        0.01, ge=0, description="Decoupled decay of matrices; norms and biases have none."
+        0.01, ge=0, le=1, description="Decoupled decay of matrices; norms and biases have none."
     )
     clip_norm: float | None = Field(0.1, gt=0, description="Largest global gradient norm; None: no clipping.")
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of the target spread over the vocabulary."
     )
     z_loss: float = Field(
-        0.0, ge=0, description="Weight of the squared log-partition, as in PaLM (1e-4 there)."
+        0.0, ge=0, le=1, description="Weight of the squared log-partition, as in PaLM (1e-4 there)."
     )
+
+    @model_validator(mode="after")
+    def _ends_below_the_peak(self):
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate={self.final_learning_rate} is above learning_rate={self.learning_rate}"
+            )
+        return self
 
 
 class ParallelConfig(_Section):
@@ -219,7 +227,7 @@ class Config(_Section):
         return self
 
 
-def load_json(text: str) -> Config:
+def load_json(text: str | bytes) -> Config:
     """Configuration from the JSON of a run or checkpoint; raises pydantic's ValidationError."""
     return Config.model_validate_json(text)
 

@@ -53,7 +53,7 @@ def load_config(name: str) -> Config:
     if name.endswith(".json"):
         if not Path(name).is_file():
             raise ConfigError(f"no configuration file {name}")
-        return checked(lambda: load_json(Path(name).read_text()), name)
+        return checked(lambda: load_json(Path(name).read_bytes()), name)
     import configs
 
     known = sorted(module.name for module in pkgutil.iter_modules(configs.__path__))
@@ -61,11 +61,15 @@ def load_config(name: str) -> Config:
     if name not in known and "." not in name:
         raise ConfigError(f"there is no configuration {name!r}; {nearest(name, known)}")
     try:
-        return checked(importlib.import_module(module).config, name)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise ConfigError(
-            f"configuration {name!r}: {error}; a module with a function config() is needed"
-        ) from None
+        found = checked(importlib.import_module(module).config, name)
+        if not isinstance(found, Config):
+            raise TypeError(f"config() returned {type(found).__name__}, not a Config")
+        return found
+    except UserError:
+        raise
+    except Exception as error:  # whatever a user's module raises
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ConfigError(f"configuration {name!r}: {reason}; a module with config() is needed") from None
 
 
 def checked(make, where: str) -> Config:

@@ -33,8 +33,8 @@ class CorruptArguments:
 
     text: tyro.conf.Positional[str | None] = None
     """Text to corrupt."""
-    corruption: str = "bart_paper"
-    """Preset to put on TEXT; a task has its own."""
+    corruption: str | None = None
+    """Preset to put on TEXT; default: bart_paper. A task has its own."""
     vocabulary: str | None = None
     """Vocabulary that cuts TEXT into tokens; default: its words are the tokens."""
     task: str | None = None
@@ -60,6 +60,10 @@ def main(argv: list[str]) -> int:
     arguments = parse(CorruptArguments, argv, "corrupt")
     if (arguments.text is None) == (arguments.task is None):
         raise UserError("corrupt: give either a text or --task NAME, and not both")
+    if arguments.task is not None and (arguments.corruption or arguments.vocabulary):
+        raise UserError("corrupt: a task has its own --corruption and --vocabulary; give these with a text")
+    if not 0 <= arguments.seed < 2**31:
+        raise UserError(f"--seed {arguments.seed} is not between 0 and {2**31 - 1}")
     if arguments.examples < 1 or arguments.length < 8:
         raise UserError(
             f"--examples {arguments.examples} must be at least 1 and --length {arguments.length} at least 8"
@@ -94,7 +98,8 @@ def _examples(arguments: CorruptArguments) -> "list[Seen]":
 
     if arguments.task is None:
         vocabulary = Vocabulary(arguments.vocabulary) if arguments.vocabulary else None
-        return [inspection.from_text(arguments.text, arguments.corruption, vocabulary, arguments.seed)]
+        corruption = arguments.corruption or "bart_paper"
+        return [inspection.from_text(arguments.text, corruption, vocabulary, arguments.seed)]
     return list(
         inspection.from_task(
             arguments.task,

@@ -8,6 +8,7 @@ import tyro
 
 from denoise_jax.cli.arguments import parse
 from denoise_jax.cli.terminal import quiet
+from denoise_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,8 @@ class EvaluateArguments:
 def main(argv: list[str]) -> int:
     """Measures, writes RUN/eval/<step>.json, and prints."""
     arguments = parse(EvaluateArguments, argv, "evaluate")
+    if arguments.max_batches is not None and arguments.max_batches < 1:
+        raise UserError(f"--max-batches {arguments.max_batches} must be at least 1")
     with quiet():
         from denoise_jax.evaluation.evaluate import Evaluator
         from denoise_jax.evaluation.load import load_model

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import tyro
 
@@ -39,13 +40,15 @@ def main(argv: list[str]) -> int:
 
     check_texts(arguments.texts, arguments.allow_no_mask)
     model = load_model(arguments.run, arguments.step)
-    filled = fill(model, arguments.texts, max_length=arguments.max_length)
-    if arguments.json:
-        print(
-            json.dumps(
-                [{"text": a, "filled": b} for a, b in zip(arguments.texts, filled, strict=True)], indent=2
+    filled, ended = fill(model, arguments.texts, max_length=arguments.max_length)
+    for number, whole in enumerate(ended, 1):
+        if not whole:
+            print(
+                f"denoise-jax: text {number} was cut at the longest output, before its end", file=sys.stderr
             )
-        )
+    pairs = list(zip(arguments.texts, filled, strict=True))
+    if arguments.json:
+        print(json.dumps([{"text": text, "filled": result} for text, result in pairs], indent=2))
     else:
-        print("\n\n".join(f"{a}\n→ {b}" for a, b in zip(arguments.texts, filled, strict=True)))
+        print("\n\n".join(f"{text}\n→ {result}" for text, result in pairs))
     return 0

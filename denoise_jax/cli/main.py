@@ -34,6 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"denoise-jax: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a path that cannot be read or written
+        print(f"denoise-jax: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("denoise-jax: interrupted", file=sys.stderr)
         return 130

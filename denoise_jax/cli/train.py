@@ -1,5 +1,6 @@
 """`denoise-jax train CONFIG --workdir RUN [overrides]`: starts or resumes a run."""
 
+import contextlib
 import dataclasses
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> int:
     # Cheap checks come before the frameworks are loaded.
     from denoise_jax.data import vocabulary as vocabularies
 
-    vocabulary = vocabularies.Vocabulary(config.data.vocabulary)
+    vocabulary = _vocabulary(config.data.vocabulary, folder)
     with quiet():
         from denoise_jax.data import tasks
         from denoise_jax.evaluation.evaluate import Evaluator
@@ -46,26 +47,42 @@ def main(argv: list[str]) -> int:
     tasks.check_splits(
         task, ["train"] + [config.evaluation.validation_split] * bool(config.training.evaluate_every)
     )
-    for note in run_folder.prepare(folder, config, vocabularies.files(vocabulary), vocabulary.fingerprint()):
+    notes, held = run_folder.prepare(folder, config, vocabularies.files(vocabulary), vocabulary.fingerprint())
+    for note in notes:
         console.print(f"changed since the run began: {note}", highlight=False)
-    held = run_folder.lock(folder)
-    vocabulary = vocabularies.Vocabulary(folder / run_folder.VOCABULARY)
-    evaluator = Evaluator(config, vocabulary, mesh)
+    with held or contextlib.nullcontext():
+        vocabulary = vocabularies.Vocabulary(folder / run_folder.VOCABULARY)
+        evaluator = Evaluator(config, vocabulary, mesh)
 
-    def validate(params):
-        return evaluator.measure(params, config.evaluation.validation_split, config.evaluation.max_batches)
+        def validate(params):
+            return evaluator.measure(
+                params, config.evaluation.validation_split, config.evaluation.max_batches
+            )
 
-    trainer = Trainer(config, folder, vocabulary, mesh, validate, console)
-    try:
-        complete = trainer.run()
-    except NonFiniteLoss as error:
-        print(f"denoise-jax train: {error}", file=sys.stderr)
-        return 1
-    picture = plots.plot_loss(folder, config.name)
-    if held is not None:
-        held.close()
-    console.print(
-        f"{'done' if complete else 'stopped'} at step {trainer.step}; loss curve in {picture}",
-        highlight=False,
-    )
+        trainer = Trainer(config, folder, vocabulary, mesh, validate, console)
+        try:
+            complete = trainer.run()
+        except NonFiniteLoss as error:
+            print(f"denoise-jax train: {error}", file=sys.stderr)
+            return 1
+        if held is not None:  # the first process
+            picture = plots.plot_loss(folder, config.name)
+            end = "done" if complete else "stopped"
+            console.print(f"{end} at step {trainer.step}; loss curve in {picture}", highlight=False)
     return 0
+
+
+def _vocabulary(path: str, folder: Path):
+    """The vocabulary at `path`, or the run's own where that is gone."""
+    from denoise_jax.data.vocabulary import Vocabulary
+    from denoise_jax.errors import DataError
+    from denoise_jax.training.run_folder import VOCABULARY, newest_files
+
+    try:
+        return Vocabulary(path)
+    except DataError:
+        kept = [folder / VOCABULARY, (newest_files(folder) or folder) / VOCABULARY]
+        for own in kept:
+            if own.is_dir() and not Path(path).exists():
+                return Vocabulary(own)
+        raise

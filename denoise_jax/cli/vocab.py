@@ -39,8 +39,12 @@ def main(argv: list[str]) -> int:
     arguments = parse(VocabArguments, argv, "vocab")
     if (arguments.task is None) == (not arguments.files):
         raise UserError("vocab: give either --task NAME or text files, and not both")
-    if not 0 < arguments.character_coverage <= 1:
-        raise UserError(f"--character-coverage {arguments.character_coverage} is not in (0, 1]")
+    if not 0.98 <= arguments.character_coverage <= 1:
+        raise UserError(f"--character-coverage {arguments.character_coverage} is not between 0.98 and 1")
+    if arguments.size < 8:
+        raise UserError(f"--size {arguments.size} leaves no room beside the reserved ids")
+    if Path(arguments.output).exists() and not Path(arguments.output).is_dir():
+        raise UserError(f"--output {arguments.output} is a file; name a folder")
     from denoise_jax.data import vocabulary
 
     trained = vocabulary.train(

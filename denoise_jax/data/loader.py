@@ -70,7 +70,7 @@ class TrainLoader:
         return files
 
     def restore(self, files: dict[str, bytes]) -> None:
-        """Goes on where `state` was taken; DataError if a shard of this host is not among the files."""
+        """Goes on where `state` was taken; DataError if a shard's position is missing or unfit."""
         for shard, iterator in zip(self._shards, self._iterators, strict=True):
             prefix = self._prefix(shard) + "."
             mine = {
@@ -83,7 +83,14 @@ class TrainLoader:
             with tempfile.TemporaryDirectory() as folder:
                 for name, data in mine.items():
                     (Path(folder) / name).write_bytes(data)
-                tf.train.Checkpoint(iterator=iterator).read(os.path.join(folder, "it")).assert_consumed()
+                try:
+                    tf.train.Checkpoint(iterator=iterator).read(os.path.join(folder, "it")).assert_consumed()
+                except (tf.errors.OpError, AssertionError) as error:
+                    reason = str(error).splitlines()[0]
+                    raise DataError(
+                        f"the position of data shard {shard} cannot be restored with TensorFlow "
+                        f"{tf.__version__}: {reason}"
+                    ) from None
 
     def _write(self, iterator: tf.data.Iterator, path: str) -> None:
         try:

@@ -5,6 +5,9 @@ Features of an example, all int32 [n]: `targets` (clean), `inputs` (corrupted), 
 from: `inputs_source`, `inputs_span`, `inputs_op`, `targets_noise` (see `corruption/record.py`).
 """
 
+import contextlib
+import contextvars
+
 import seqio
 import tensorflow as tf
 
@@ -13,6 +16,8 @@ from denoise_jax.data.grouping import greedy_groups
 from denoise_jax.data.sentences import split_sentences
 from denoise_jax.data.vocabulary import EOS_ID, Vocabulary, seqio_vocabulary
 from denoise_jax.errors import DataError
+
+_noise_shard: contextvars.ContextVar[int] = contextvars.ContextVar("noise_shard", default=0)
 
 PROVENANCE = ("inputs_source", "inputs_span", "inputs_op", "targets_noise")
 
@@ -80,25 +85,37 @@ def _piece_of_token(sentence_ids: tf.Tensor, limit: int) -> tf.Tensor:
 def corrupt(task: str, corruption: str):
     """Preprocessor that puts the noise of preset `corruption` on `targets`, and closes both sides with </s>.
 
-    The key of an example's noise is SeqIO's seed for its place in the stream, with the task's name and the
-    example's content folded in: SeqIO alone gives every shard and every task the same stream of seeds.
-    Inputs longer than `sequence_length["inputs"]` are cut before </s>; targets are never cut here.
+    The key of an example's noise is SeqIO's seed for its place in the stream, with the task, the data shard
+    and the example's content folded in: SeqIO alone gives every shard and every task the same seeds.
+    Inputs longer than `sequence_length["inputs"]` are cut before </s>, and targets that only the cut part
+    showed count as deleted; targets are never cut here.
     """
 
     def preprocess(dataset, output_features, sequence_length=None):
+        stream = f"{task}/{_noise_shard.get()}"
         apply = _build(task, corruption, noise_symbols(output_features["targets"].vocabulary))
         input_limit = None if sequence_length is None else sequence_length["inputs"] - 1
 
         @seqio.map_over_dataset(num_seeds=1)
         def apply_noise(example, seed):
             targets = example["targets"]
-            key = keys.stream(tf.stack(seed), task) + _content_hash(targets)
+            key = keys.stream(tf.stack(seed), stream) + _content_hash(targets)
             noised = apply(record.clean(targets, example["sentence_ids"]), key)
             return _close(noised, input_limit)
 
         return apply_noise(dataset)
 
     return preprocess
+
+
+@contextlib.contextmanager
+def noise_shard(shard: int):
+    """Datasets built here draw the noise of data shard `shard`, of which SeqIO does not tell preprocessors."""
+    token = _noise_shard.set(shard)
+    try:
+        yield
+    finally:
+        _noise_shard.reset(token)
 
 
 def _build(task: str, corruption: str, symbols: record.Symbols) -> record.Corruption:
@@ -121,6 +138,11 @@ def _content_hash(tokens: tf.Tensor) -> tf.Tensor:
 def _close(noised: record.Noised, input_limit: int | None) -> dict[str, tf.Tensor]:
     """Features of one example: both sides end in </s>, which stands for itself."""
     end = tf.size(noised.targets) + 1
+    target_noise = noised.target_noise
+    if input_limit is not None:
+        lost = tf.boolean_mask(noised.source[input_limit:], noised.op[input_limit:] == record.Op.KEEP)
+        deleted = tf.fill(tf.shape(lost), int(record.TargetNoise.DELETED))
+        target_noise = tf.tensor_scatter_nd_update(target_noise, lost[:, tf.newaxis] - 1, deleted)
 
     def inputs(column, last):
         return tf.concat([column[:input_limit], [last]], 0)
@@ -131,5 +153,5 @@ def _close(noised: record.Noised, input_limit: int | None) -> dict[str, tf.Tenso
         "inputs_source": inputs(noised.source, end),
         "inputs_span": inputs(noised.span, 2),
         "inputs_op": inputs(noised.op, int(record.Op.KEEP)),
-        "targets_noise": tf.concat([noised.target_noise, [int(record.TargetNoise.VISIBLE)]], 0),
+        "targets_noise": tf.concat([target_noise, [int(record.TargetNoise.VISIBLE)]], 0),
     }

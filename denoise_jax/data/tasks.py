@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import seqio
 import tensorflow as tf
 
-from denoise_jax.data.preprocessors import PROVENANCE
+from denoise_jax.data.preprocessors import PROVENANCE, noise_shard
 from denoise_jax.data.vocabulary import seqio_vocabulary
 from denoise_jax.errors import DataError
 
@@ -21,8 +21,9 @@ def find(name: str, modules: Sequence[str], vocabulary: str | None = None) -> se
     for module in modules:
         try:
             importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            raise DataError(f"data.task_modules: cannot import {module!r}: {error}") from None
+        except Exception as error:  # whatever a user's module raises
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise DataError(f"data.task_modules: cannot import {module!r}: {reason}") from None
     names = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3) or sorted(names)
@@ -73,22 +74,24 @@ def open_shard(
 ) -> tf.data.Dataset:
     """Examples of logical shard `shard` of `num_shards`.
 
-    Training repeats and shuffles for ever; otherwise the shard is read once, in order. The shard's number
-    goes into the seed, so that shards with the same text at the same place get different noise.
+    Training repeats and shuffles for ever; otherwise the shard is read once, in order. All shards share the
+    seed of the order, since SeqIO deals out examples in turn where there are fewer files than shards; the
+    noise is keyed by shard, so that the same text at the same place gets different noise.
     """
     _members(task, split)
     options = {
         "sequence_length": lengths,
         "split": split,
         "shuffle": training,
-        "seed": seed + 1_000_003 * shard,
+        "seed": seed,
         "shard_info": seqio.ShardInfo(shard, num_shards) if num_shards > 1 else None,
         "num_epochs": None if training else 1,
         "try_in_mem_cache": False,
     }
     if isinstance(task, seqio.Mixture):
         options["passthrough_features"] = PROVENANCE
-    return task.get_dataset(**options)
+    with noise_shard(shard):
+        return task.get_dataset(**options)
 
 
 def _members(task: seqio.Task | seqio.Mixture, split: str) -> list[seqio.Task]:

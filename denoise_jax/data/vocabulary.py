@@ -19,6 +19,8 @@ from denoise_jax.errors import DataError
 MODEL_FILE = "sentencepiece.model"
 INFO_FILE = "vocabulary.json"
 
+_SPACE = "▁"  # SentencePiece's mark
+
 PAD_ID, EOS_ID, UNK_ID, BOS_ID = 0, 1, 2, 3
 MASK = "<mask>"
 ROTATION = "<rotation>"
@@ -79,11 +81,23 @@ class Vocabulary:
         return self.processor.encode(text)
 
     def encode_masked(self, text: str) -> list[int]:
-        """Ids of text in which each `<mask>` stands for one mask id."""
-        ids: list[int] = []
-        for index, part in enumerate(text.split(MASK)):
-            ids += [self.mask_id] if index else []
-            ids += self.encode(part)
+        """Ids of text in which each `<mask>` stands for one mask id.
+
+        SentencePiece puts a space before whatever it is given; where none follows a mask, as in
+        `<mask>.`, it is taken away again, so that the ids are those that noise would have left.
+        """
+        first, *rest = text.split(MASK)
+        ids = self.encode(first)
+        for part in rest:
+            tokens = self.encode(part)
+            if tokens and not part[0].isspace():
+                joined = self.piece(tokens[0]).removeprefix(_SPACE)
+                joined_id = self.processor.piece_to_id(joined)
+                if not joined:
+                    tokens = tokens[1:]
+                elif joined_id != UNK_ID:
+                    tokens = [joined_id, *tokens[1:]]
+            ids += [self.mask_id, *tokens]
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:

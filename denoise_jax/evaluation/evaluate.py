@@ -11,7 +11,7 @@ from denoise_jax.config import Config
 from denoise_jax.data.loader import evaluation_batches
 from denoise_jax.data.vocabulary import Vocabulary
 from denoise_jax.errors import DataError
-from denoise_jax.parallel.mesh import check_batch
+from denoise_jax.parallel.mesh import batch_shards
 from denoise_jax.parallel.sharding import global_batch
 from denoise_jax.training.step import BATCH, make_evaluation_step
 
@@ -23,8 +23,8 @@ class Evaluator:
 
     def __init__(self, config: Config, vocabulary: Vocabulary, mesh: Mesh):
         self._config, self._vocabulary, self._mesh = config, vocabulary, mesh
-        self._batch_size = config.evaluation.batch_size or config.data.batch_size
-        check_batch(mesh, self._batch_size, "evaluation.batch_size")
+        rows, shards = config.evaluation.batch_size or config.data.batch_size, batch_shards(mesh)
+        self._batch_size = -(-rows // shards) * shards  # the last batch is filled up with empty rows anyway
         self._step = make_evaluation_step(config, len(vocabulary), mesh)
 
     def measure(self, params: Mapping, split: str, max_batches: int | None = None) -> dict:

@@ -25,20 +25,27 @@ def check_texts(texts: Sequence[str], allow_no_mask: bool = False) -> None:
             )
 
 
-def fill(model: Model, texts: Sequence[str], *, max_length: int | None = None) -> list[str]:
+def fill(
+    model: Model, texts: Sequence[str], *, max_length: int | None = None
+) -> tuple[list[str], list[bool]]:
     """The texts as the model restores them: greedy decoding of each whole text.
 
     Args:
       texts: each with `<mask>` where words are missing, any number of words behind each.
       max_length: longest output in tokens; default: the longest piece that the model was trained on.
 
+    Returns:
+      The restored texts, and for each whether it ended by itself before `max_length`.
+
     Raises:
-      UserError: a text, or `max_length`, beyond the model's positions.
+      UserError: a text, or `max_length`, beyond the pieces that the model was trained on.
     """
-    config, limit = model.config, model.config.model.max_positions
-    max_length = config.data.piece_length if max_length is None else max_length
+    config, limit = model.config, model.config.data.piece_length
+    max_length = limit if max_length is None else max_length
     if not 0 < max_length <= limit:
-        raise UserError(f"max_length={max_length} is not between 1 and the model's {limit} positions")
+        raise UserError(
+            f"max_length={max_length} is not between 1 and {limit}, the longest piece of its training"
+        )
     tokens_BS = _prompts(model, texts, limit)
     output_BT, lengths_B = greedy(
         config.model,
@@ -49,8 +56,10 @@ def fill(model: Model, texts: Sequence[str], *, max_length: int | None = None) -
         start_id=model.vocabulary.bos_id,
         end_id=EOS_ID,
     )
-    outputs = zip(np.asarray(output_BT), np.asarray(lengths_B), strict=True)
-    return [model.vocabulary.decode(ids[:count].tolist()) for ids, count in outputs]
+    rows = [
+        ids[:count].tolist() for ids, count in zip(np.asarray(output_BT), np.asarray(lengths_B), strict=True)
+    ]
+    return [model.vocabulary.decode(ids) for ids in rows], [ids[-1] == EOS_ID for ids in rows]
 
 
 def _prompts(model: Model, texts: Sequence[str], limit: int) -> np.ndarray:
@@ -59,9 +68,10 @@ def _prompts(model: Model, texts: Sequence[str], limit: int) -> np.ndarray:
     for number, ids in enumerate(rows, 1):
         if len(ids) > limit:
             raise UserError(
-                f"text {number} has {len(ids)} tokens, more than the model's {limit} positions; shorten it"
+                f"text {number} has {len(ids)} tokens, but the model was trained on at most {limit}: "
+                "shorten it"
             )
-    length = min(-(-max(map(len, rows)) // _LENGTH_STEP) * _LENGTH_STEP, limit)
+    length = min(-(-max(map(len, rows)) // _LENGTH_STEP) * _LENGTH_STEP, model.config.model.max_positions)
     tokens_BS = np.zeros((len(rows), length), np.int32)
     for row, ids in zip(tokens_BS, rows, strict=True):
         row[: len(ids)] = ids

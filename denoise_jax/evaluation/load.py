@@ -1,15 +1,17 @@
 """A trained model from a run folder, or from one checkpoint folder alone."""
 
 import dataclasses
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
 
-from denoise_jax.config import Config
+from denoise_jax.config import Config, ParallelConfig
 from denoise_jax.data.vocabulary import Vocabulary
-from denoise_jax.errors import CheckpointError
+from denoise_jax.errors import CheckpointError, ConfigError
 from denoise_jax.model.transformer import init_params
 from denoise_jax.parallel.mesh import make_mesh
 from denoise_jax.parallel.sharding import state_shardings
@@ -31,7 +33,8 @@ class Model:
 def load_model(path: str | Path, step: int | None = None) -> Model:
     """The newest checkpoint of the run at `path`, that of `step`, or the checkpoint folder `path` itself.
 
-    The configuration and the vocabulary are the checkpoint's own; the mesh is over the devices here.
+    The configuration and the vocabulary are the checkpoint's own; the mesh is the training run's if its
+    axes fit the devices here, and otherwise has them all on `data`.
 
     Raises:
       CheckpointError: no run, no such step, or a damaged checkpoint.
@@ -49,7 +52,7 @@ def load_model(path: str | Path, step: int | None = None) -> Model:
     contents = checkpoints.contents(step)
     config = contents.config
     vocabulary = _vocabulary(contents.vocabulary)
-    mesh = make_mesh(config.parallel)
+    mesh = _mesh(config.parallel)
     shapes = jax.eval_shape(lambda: {"params": init_params(config.model, len(vocabulary), jax.random.key(0))})
     target = jax.tree.map(
         lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
@@ -69,10 +72,18 @@ def _find(path: Path, step: int | None) -> tuple[Path, int | None]:
     raise CheckpointError(f"{path} is neither a run nor a checkpoint; `denoise-jax train` makes one")
 
 
+def _mesh(parallel: ParallelConfig) -> Mesh:
+    """The mesh of the training run, or one over `data` where the devices here are others."""
+    try:
+        return make_mesh(parallel)
+    except ConfigError:
+        return make_mesh(ParallelConfig())
+
+
 def _vocabulary(files: dict[str, bytes]) -> Vocabulary:
-    folder = tempfile.TemporaryDirectory(prefix="denoise-jax-")
+    folder = tempfile.mkdtemp(prefix="denoise-jax-")
     for name, content in files.items():
-        (Path(folder.name) / name).write_bytes(content)
-    vocabulary = Vocabulary(folder.name)
-    vocabulary.folder = folder  # SeqIO reads the file later; it goes when the vocabulary goes
+        (Path(folder) / name).write_bytes(content)
+    vocabulary = Vocabulary(folder)
+    weakref.finalize(vocabulary, shutil.rmtree, folder, ignore_errors=True)  # SeqIO reads the file later
     return vocabulary

@@ -24,7 +24,13 @@ def make_mesh(config: ParallelConfig, devices: Sequence[jax.Device] | None = Non
         )
     # JAX's default is explicit axes; here the compiler propagates layouts from the table in sharding.py.
     axis_types = (AxisType.Auto,) * len(AXES)
-    return jax.make_mesh((data, config.fsdp, config.tensor), AXES, axis_types=axis_types, devices=devices)
+    mesh = jax.make_mesh((data, config.fsdp, config.tensor), AXES, axis_types=axis_types, devices=devices)
+    if any(len({device.process_index for device in group}) > 1 for row in mesh.devices for group in row):
+        raise ConfigError(
+            f"parallel.tensor={config.tensor} spans several processes, which read different rows; "
+            "keep it within one"
+        )
+    return mesh
 
 
 def batch_shards(mesh: Mesh) -> int:

@@ -5,6 +5,8 @@ data shards, resolved configuration, vocabulary) and `meta` (a fingerprint per l
 """
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from denoise_jax.training.state import State
 
 CONFIG_FILE = "config.json"
 _DATA_PREFIX = "data/"
+_CHECKSUMS = "checksums-of-process-"
 
 
 class FilesHandler(ocp.CheckpointHandler):
@@ -27,18 +30,25 @@ class FilesHandler(ocp.CheckpointHandler):
 
     def save(self, directory: epath.Path, args: "FilesSave") -> None:
         """Writes `args.files`, name → bytes, below `directory`."""
-        for name, data in args.files.items():
+        checksums = {name: hashlib.sha256(data).hexdigest() for name, data in args.files.items()}
+        record = json.dumps(checksums, indent=2).encode()
+        for name, data in {**args.files, f"{_CHECKSUMS}{jax.process_index()}.json": record}.items():
             file = directory / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
 
     def restore(self, directory: epath.Path, args: "FilesRestore") -> dict[str, bytes]:
-        """All files below `directory`, by their path in it."""
+        """All files below `directory`, by their path in it; ValueError if one is not what was saved."""
         del args
         entries = list(directory.iterdir())  # buckets cannot list a whole tree; names have one slash at most
         entries += [file for entry in entries if entry.is_dir() for file in entry.iterdir()]
         files = [entry for entry in entries if not entry.is_dir()]
-        return {str(file.relative_to(directory)): file.read_bytes() for file in files}
+        found = {str(file.relative_to(directory)): file.read_bytes() for file in files}
+        for record in [name for name in found if name.startswith(_CHECKSUMS)]:
+            for name, checksum in json.loads(found.pop(record)).items():
+                if name not in found or hashlib.sha256(found[name]).hexdigest() != checksum:
+                    raise ValueError(f"its file {name} is not what was saved")
+        return found
 
     def finalize(self, directory: epath.Path) -> None:
         """Nothing is left to do: files are complete when `save` returns."""
@@ -126,7 +136,7 @@ class Checkpointer:
         try:
             files = self._manager.restore(step, args=ocp.args.Composite(files=FilesRestore())).files
             config = Config.model_validate_json(files[CONFIG_FILE])
-        except (KeyError, ValueError, FileNotFoundError) as error:
+        except (KeyError, ValueError, OSError) as error:
             raise CheckpointError(f"{self._path(step)} is not complete: {_first_line(error)}") from None
 
         def under(prefix: str) -> dict[str, bytes]:

@@ -19,7 +19,7 @@ from denoise_jax.config import Config
 from denoise_jax.data import vocabulary as vocabularies
 from denoise_jax.data.loader import TrainLoader
 from denoise_jax.data.vocabulary import Vocabulary
-from denoise_jax.errors import CheckpointError
+from denoise_jax.errors import CheckpointError, ConfigError, DataError, UserError
 from denoise_jax.parallel.mesh import BATCH_AXES, check_batch
 from denoise_jax.parallel.sharding import global_batch
 from denoise_jax.training.checkpoint import Checkpointer
@@ -34,8 +34,11 @@ from denoise_jax.training.step import BATCH, make_train_step
 Validate = Callable[[Mapping], dict[str, float]]  # parameters → values
 
 
+_NORMS = ("grad_norm", "update_norm")  # of the last step of a window; all else is summed
+
+
 class NonFiniteLoss(RuntimeError):
-    """The loss or the gradient is no number; the message names the step."""
+    """The loss, the gradient or the update is no number; the message names the step."""
 
 
 class Trainer:
@@ -68,6 +71,11 @@ class Trainer:
         self.checkpoints = Checkpointer(folder / CHECKPOINTS, config.training)
         self.state = self._restore(target) or create_state(config, len(vocabulary), optimizer, mesh)
         self.first = self.step = int(self.state["step"])
+        if self.step > config.training.num_steps:
+            raise ConfigError(
+                f"training.num_steps={config.training.num_steps} is below the {self.step} updates that "
+                f"the run in {folder} has done"
+            )
         self.train_step = self._compile(
             make_train_step(config, len(vocabulary), optimizer, mesh, target), target
         )
@@ -83,11 +91,12 @@ class Trainer:
         """
         settings = self.config.training
         progress = RunProgress(self.console, self.first, settings.num_steps)
-        with progress, StopSignal() as stop:
+        with contextlib.closing(self), progress, StopSignal() as stop:
             while True:
                 complete = self.step == settings.num_steps
                 stopping = complete or stop.asked(self.step)
-                if self._due(settings.evaluate_every) or (complete and settings.evaluate_every):
+                at_end = complete and settings.evaluate_every and self.step > self.first
+                if self._due(settings.evaluate_every) or at_end:
                     self._validate(progress)
                 if self._due(settings.save_every) or stopping:
                     self._save(progress)
@@ -97,7 +106,6 @@ class Trainer:
                 self.state, metrics = self.train_step(self.state, batch)
                 self._settle(progress)  # reads the step before, while this one is under way
                 self.step, self.pending = self.step + 1, metrics
-        self._close()
         return complete
 
     def _due(self, every: int) -> bool:
@@ -110,14 +118,14 @@ class Trainer:
         self.window.waited += time.perf_counter() - began
         return global_batch({name: batch[name] for name in BATCH}, self.mesh)
 
-    def _settle(self, progress: RunProgress) -> None:
-        """Adds the metrics of the last dispatched step to the window, and logs when it is due."""
-        if self.pending is None:
-            return
-        self.window.add(self.step, jax.device_get(self.pending))
-        self.pending = None
-        progress.advance(self.step)
-        if self.step % self.config.training.log_every == 0 or self.step == self.config.training.num_steps:
+    def _settle(self, progress: RunProgress, *, log: bool = False) -> None:
+        """Adds the metrics of the last dispatched step to the window; logs when due or asked for."""
+        if self.pending is not None:
+            self.window.add(self.step, jax.device_get(self.pending))
+            self.pending = None
+            progress.advance(self.step)
+            log = log or self.step % self.config.training.log_every == 0
+        if log and self.window.sums:
             values = self.window.values(float(self.schedule(self.step - 1)))
             write_all(self.writers, self.step, values)
             progress.numbers(self.step, values)
@@ -136,7 +144,8 @@ class Trainer:
         )
 
     def _save(self, progress: RunProgress) -> None:
-        self._settle(progress)  # so that a state that is no number is never saved
+        # A state that is no number is never saved; and a resumed run logs the same windows as this one.
+        self._settle(progress, log=True)
         if self.step in self.checkpoints.steps():
             return
         with self.window.paused():
@@ -145,19 +154,21 @@ class Trainer:
 
     def _restore(self, target: State) -> State | None:
         """The newest checkpoint that is whole, with the data position set to match; None if there is none."""
-        steps = self.checkpoints.steps()
-        for step in reversed(steps):
+        unfit: dict[int, UserError] = {}
+        for step in reversed(self.checkpoints.steps()):
             try:
                 state = self.checkpoints.restore(step, target)
                 self.loader.restore(self.checkpoints.contents(step).data)
-            except CheckpointError as error:
-                self.console.print(f"{error}; going back to the checkpoint before", soft_wrap=True)
-                self.checkpoints.set_aside(step)
+            except (CheckpointError, DataError) as error:
+                unfit[step] = error
                 continue
+            for bad, error in unfit.items():  # only now, so that an error with another cause changes nothing
+                self.console.print(f"{error}; going back to the checkpoint before", soft_wrap=True)
+                self.checkpoints.set_aside(bad)
             self.console.print(f"resuming at step {step}")
             return state
-        if steps:
-            raise CheckpointError(f"none of the checkpoints in {self.checkpoints.folder} can be read")
+        if unfit:
+            raise CheckpointError(f"no checkpoint can be used: {'; '.join(map(str, unfit.values()))}")
         return None
 
     def _compile(self, train_step, target: State):
@@ -175,10 +186,11 @@ class Trainer:
         )
         return train_step.lower(target, {name: spec(name) for name in BATCH}).compile()
 
-    def _close(self) -> None:
-        self.checkpoints.close()
+    def close(self) -> None:
+        """Waits for the checkpoint under way and closes the writers, also after an error."""
         for writer in self.writers:
             writer.close()
+        self.checkpoints.close()
 
 
 class LogWindow:
@@ -191,15 +203,16 @@ class LogWindow:
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Adds the metrics of `step`; NonFiniteLoss if they are no numbers."""
-        if not all(math.isfinite(metrics[name]) for name in ("loss", "grad_norm")):
+        if not all(math.isfinite(metrics[name]) for name in ("loss", *_NORMS)):
+            found = {"loss": metrics["loss"] / max(metrics["tokens"], 1), **{n: metrics[n] for n in _NORMS}}
+            told = ", ".join(f"{name} {value}" for name, value in found.items())
             raise NonFiniteLoss(
-                f"step {step}: the loss is {metrics['loss'] / max(metrics['tokens'], 1)}, the gradient norm "
-                f"{metrics['grad_norm']}; what is saved is from before it. Lower optimizer.learning_rate or "
+                f"step {step} gave {told}; what is saved is from before it. Lower optimizer.learning_rate or "
                 "optimizer.clip_norm, and run again"
             )
         for name, value in metrics.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
-        self.sums["grad_norm"] = float(metrics["grad_norm"])
+        self.sums |= {name: float(metrics[name]) for name in _NORMS}
 
     @contextlib.contextmanager
     def paused(self):
@@ -214,7 +227,7 @@ class LogWindow:
         return {
             "train/loss": self.sums["loss"] / max(self.sums["tokens"], 1),
             "train/hidden_loss": self.sums["hidden_loss"] / max(self.sums["hidden_tokens"], 1),
-            "train/grad_norm": self.sums["grad_norm"],
+            **{f"train/{name}": self.sums[name] for name in _NORMS},
             "train/learning_rate": learning_rate,
             "train/tokens": self.sums["tokens"],
             "train/tokens_per_second": self.sums["tokens"] / elapsed,

@@ -1,5 +1,6 @@
 """Where numbers go: metrics.jsonl always, and TensorBoard, Weights & Biases or MLflow as asked."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,7 +69,8 @@ class WandbWriter:
     def __init__(self, folder: Path, config: Config):
         wandb = _optional("wandb")
         settings = {"project": "denoise_jax", "name": config.name, "dir": str(folder), "resume": "allow"}
-        self._run = wandb.init(config=config.model_dump(), id=folder.resolve().name, **settings)
+        identity = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+        self._run = wandb.init(config=config.model_dump(), id=identity, **settings)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Logs the values at `step`."""

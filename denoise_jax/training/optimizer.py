@@ -41,11 +41,12 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
             schedule, config.b1, config.b2, config.eps, weight_decay=config.weight_decay, mask=decay_mask
         )
     else:
-        update = optax.adafactor(
-            schedule,
-            multiply_by_parameter_scale=False,
-            weight_decay_rate=config.weight_decay or None,
-            weight_decay_mask=decay_mask,
+        # optax.adafactor adds its own decay after the learning rate, a full percent a step at 0.01.
+        update = optax.chain(
+            optax.adafactor(learning_rate=None, multiply_by_parameter_scale=False),
+            optax.scale(-1.0),  # without a rate it returns a descent direction already
+            optax.add_decayed_weights(config.weight_decay, mask=decay_mask),
+            optax.scale_by_learning_rate(schedule),
         )
     return _with_standard_promotion(optax.chain(clip, update))
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import IO
 
 import jax
+from pydantic import ValidationError
 
 from denoise_jax.config import Config, differences
 from denoise_jax.errors import CheckpointError, ConfigError
 
+LOCK, FINGERPRINT = ".lock", "fingerprint"
 CONFIG, VOCABULARY, CHECKPOINTS, PLOTS, EVAL = "config.json", "vocabulary", "checkpoints", "plots", "eval"
 
 # Changing one of these on a run in progress would make it another run.
@@ -22,17 +24,25 @@ _FREE_FIELDS = ("data.vocabulary",)  # a path; the vocabulary itself is compared
 def read_config(folder: str | Path) -> Config:
     """The configuration of the run in `folder`; CheckpointError if there is none."""
     file = Path(folder) / CONFIG
+    if not file.exists():
+        file = (newest_files(Path(folder)) or Path(folder)) / CONFIG
     try:
-        return Config.model_validate_json(file.read_text())
+        return Config.model_validate_json(file.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(
             f"{folder} is not a run: it has no {CONFIG}; `denoise-jax train` makes one"
         ) from None
-    except ValueError as error:
-        raise CheckpointError(f"{file} is not a configuration of this version: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "its text"
+        raise CheckpointError(
+            f"{file} is not a configuration of this version: {where}: {first['msg']}"
+        ) from None
 
 
-def prepare(folder: Path, config: Config, vocabulary: Mapping[str, bytes], fingerprint: str) -> list[str]:
+def prepare(
+    folder: Path, config: Config, vocabulary: Mapping[str, bytes], fingerprint: str
+) -> tuple[list[str], IO | None]:
     """Makes a new run folder, or checks that `config` may go on with the run that is there.
 
     Args:
@@ -40,31 +50,43 @@ def prepare(folder: Path, config: Config, vocabulary: Mapping[str, bytes], finge
       fingerprint: of the vocabulary; part of the run's identity.
 
     Returns:
-      Lines to tell the user: fields that changed and were accepted.
+      Lines to tell the user, on fields that changed and were accepted; and the lock that holds the run for
+      this process until it is closed (None on all but the first process).
 
     Raises:
-      ConfigError: the folder holds something else, or a field differs that must not.
+      ConfigError: the folder holds something else, a field differs that must not, or another process trains
+        in it.
     """
-    notes = (
-        _check_same_run(folder, config, fingerprint) if (folder / CONFIG).exists() else _check_empty(folder)
-    )
+    _check(folder, config, fingerprint)
+    held = _lock(folder)
+    notes = _check(folder, config, fingerprint)  # again: another process may have been here before the lock
     if jax.process_index() == 0:
+        _write(folder / CONFIG, (config.model_dump_json(indent=2) + "\n").encode())
+        _write(folder / VOCABULARY / FINGERPRINT, fingerprint.encode())
         for name, content in vocabulary.items():
             _write(folder / VOCABULARY / name, content)
-        _write(folder / VOCABULARY / "fingerprint", fingerprint.encode())
-        _write(folder / CONFIG, (config.model_dump_json(indent=2) + "\n").encode())
-    return notes
+    return notes, held
 
 
-def lock(folder: Path) -> IO | None:
-    """Holds the run for this process until the file is closed or the process ends, however it ends.
+def _check(folder: Path, config: Config, fingerprint: str) -> list[str]:
+    recorded = (folder / CONFIG).exists() or newest_files(folder) is not None
+    return _check_same_run(folder, config, fingerprint) if recorded else _check_empty(folder)
 
-    Raises:
-      ConfigError: another process holds it.
-    """
+
+def newest_files(folder: Path) -> Path | None:
+    """Files of the newest checkpoint, from which a run that lost all else goes on; None if there is none."""
+    checkpoints = folder / CHECKPOINTS
+    steps = [entry for entry in checkpoints.iterdir() if entry.name.isdigit()] if checkpoints.is_dir() else []
+    newest = max(steps, key=lambda entry: int(entry.name), default=None)
+    return newest / "files" if newest and (newest / "files" / CONFIG).exists() else None
+
+
+def _lock(folder: Path) -> IO | None:
+    """Holds the run for this process until the file is closed or the process ends, however it ends."""
     if jax.process_index() != 0:
         return None
-    file = (folder / ".lock").open("w")
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / LOCK).open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -76,7 +98,7 @@ def lock(folder: Path) -> IO | None:
 
 
 def _check_empty(folder: Path) -> list[str]:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or {entry.name for entry in folder.iterdir()} - {LOCK}):
         raise ConfigError(
             f"--workdir {folder} exists and is not a run (no {CONFIG} in it); choose another folder"
         )
@@ -98,7 +120,7 @@ def _check_same_run(folder: Path, config: Config, fingerprint: str) -> list[str]
     if refused:
         told = "; ".join(f"{field} was {changed[field][0]!r}, now {changed[field][1]!r}" for field in refused)
         raise ConfigError(f"--workdir {folder} cannot go on with another configuration: {told}")
-    stored = folder / VOCABULARY / "fingerprint"
+    stored = folder / VOCABULARY / FINGERPRINT
     if stored.exists() and stored.read_text() != fingerprint:
         raise ConfigError(
             f"data.vocabulary={config.data.vocabulary} is not the vocabulary of the run in {folder}"

@@ -38,8 +38,8 @@ def make_train_step(
       target: the state's shapes and shardings (`abstract_state`).
 
     Returns:
-      A function whose metrics are float32 scalars: sums `loss`, `tokens`, `hidden_loss`, `hidden_tokens`, and
-      `grad_norm`, the norm before clipping.
+      A function whose metrics are float32 scalars: sums `loss`, `tokens`, `hidden_loss`, `hidden_tokens`;
+      and `grad_norm`, before clipping, and `update_norm`, of what was added to the parameters.
     """
     microbatches = config.training.accumulation_steps
     constrain = constrain_to(mesh)
@@ -77,7 +77,8 @@ def make_train_step(
             "step": state["step"] + 1,
             "key": state["key"],
         }
-        return new_state, {**sums, "grad_norm": optax.tree.norm(gradients)}
+        norms = {"grad_norm": optax.tree.norm(gradients), "update_norm": optax.tree.norm(updates)}
+        return new_state, {**sums, **norms}
 
     state_shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
     rows = NamedSharding(mesh, P(BATCH_AXES))

@@ -41,6 +41,23 @@ CASES = {
     "evaluate no run": (["evaluate", "run"], "run is neither a run nor a checkpoint"),
     "generate without a run": (["generate", "run", "a <mask>"], "run is neither a run nor a checkpoint"),
     "generate without a mask": (["generate", "run", "a <mask>", "no mask here"], "text 2 has no <mask>"),
+    "config that is no config": (["config", "./quickstart"], "configuration './quickstart'"),
+    "infinite value": (["config", "quickstart", "--optimizer.eps", "inf"], "optimizer.eps: input should be"),
+    "rate above the peak": (
+        ["config", "quickstart", "--optimizer.final-learning-rate", "0.5"],
+        "is above learning_rate",
+    ),
+    "workdir that cannot be": (
+        ["evaluate", "run", "--max-batches", "0"],
+        "--max-batches 0 must be at least 1",
+    ),
+    "vocab size": (["vocab", "--output", "v", "--size", "-3", "x.txt"], "--size -3 leaves no room"),
+    "vocab coverage": (["vocab", "--output", "v", "--character-coverage", "0.1", "x.txt"], "0.98 and 1"),
+    "seed": (["corrupt", "A text.", "--seed", "99999999999999999999"], "--seed"),
+    "task with its own noise": (
+        ["corrupt", "--task", "quickstart", "--corruption", "none"],
+        "a task has its own",
+    ),
     "generate nothing": (["generate", "run"], "text"),
 }
 

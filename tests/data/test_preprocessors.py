@@ -109,6 +109,9 @@ def test_long_inputs_are_cut_before_eos(vocabulary_folder, speeches):
     for example in _read(_task("a", speeches[:1], vocabulary_folder), input_limit=16):
         assert len(example["inputs"]) <= 16
         assert example["inputs"][-1] == EOS_ID
+        kept = example["inputs_source"][example["inputs_op"] == 1]
+        visible = np.flatnonzero(example["targets_noise"] == 1) + 1
+        np.testing.assert_array_equal(np.sort(kept), visible, "what was cut off is not visible")
 
 
 def test_blank_documents_are_dropped(vocabulary_folder):

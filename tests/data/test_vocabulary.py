@@ -32,6 +32,15 @@ def test_masks_of_a_prompt_become_ids(vocabulary_folder):
     assert own.decode(ids) == "The state of is"
 
 
+def test_no_space_is_put_between_a_mask_and_what_touches_it(vocabulary_folder):
+    own = Vocabulary(vocabulary_folder)
+    whole = own.encode("our children.")
+    assert own.encode_masked("our <mask>.") == [*own.encode("our"), 4, whole[-1]]
+    assert own.piece(whole[-1]) == "."
+    assert own.encode_masked("our <mask> children") == [*own.encode("our"), 4, *own.encode("children")]
+    assert own.encode_masked("<mask>s")[1:] == [own.processor.piece_to_id("s")]
+
+
 def test_training_is_reproducible(tmp_path, speeches, vocabulary_folder):
     again = vocabulary.train(speeches, tmp_path / "again", size=512)
     assert again.fingerprint() == Vocabulary(vocabulary_folder).fingerprint()

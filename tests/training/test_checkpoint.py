@@ -90,6 +90,12 @@ def test_missing_file_is_one_line(saved, tiny_config):
     assert "\n" not in str(raised.value)
 
 
+def test_changed_position_in_the_data_is_noticed(saved):
+    (saved / "6" / "files" / "data" / "shard_00000-of-00001.it.data").write_bytes(bytes(256))
+    with pytest.raises(CheckpointError, match="shard_00000-of-00001.it.data is not what was saved"):
+        Checkpointer(saved, read_only=True).contents(6)
+
+
 def test_missing_configuration_is_told(saved):
     (saved / "6" / "files" / "config.json").unlink()
     with pytest.raises(CheckpointError, match="not complete"):

@@ -16,21 +16,28 @@ def _changed(config, **sections):
     return Config.model_validate(values)
 
 
+def _prepare(folder, config, fingerprint="a"):
+    """The notes; the lock is let go at once."""
+    notes, held = run_folder.prepare(folder, config, VOCABULARY, fingerprint)
+    held.close()
+    return notes
+
+
 @pytest.fixture
 def folder(tmp_path, tiny_config):
-    assert run_folder.prepare(tmp_path / "run", tiny_config, VOCABULARY, "a") == []
+    assert _prepare(tmp_path / "run", tiny_config) == []
     return tmp_path / "run"
 
 
 def test_the_same_run_goes_on(folder, tiny_config):
-    assert run_folder.prepare(folder, tiny_config, VOCABULARY, "a") == []
+    assert _prepare(folder, tiny_config) == []
     assert run_folder.read_config(folder) == tiny_config
     assert (folder / "vocabulary" / "sentencepiece.model").read_bytes() == b"model"
 
 
 def test_length_and_mesh_may_change_and_are_told(folder, tiny_config):
     longer = _changed(tiny_config, training={"num_steps": 60}, parallel={"fsdp": 2})
-    notes = run_folder.prepare(folder, longer, VOCABULARY, "a")
+    notes = _prepare(folder, longer)
     assert notes == ["parallel.fsdp: 1 → 2", "training.num_steps: 6 → 60"]
     assert run_folder.read_config(folder) == longer
 
@@ -47,21 +54,21 @@ def test_length_and_mesh_may_change_and_are_told(folder, tiny_config):
 )
 def test_another_run_is_refused_by_name(folder, tiny_config, change, told):
     with pytest.raises(ConfigError, match=told):
-        run_folder.prepare(folder, _changed(tiny_config, **change), VOCABULARY, "a")
+        _prepare(folder, _changed(tiny_config, **change))
     assert run_folder.read_config(folder) == tiny_config
 
 
 def test_another_vocabulary_is_refused_and_another_path_is_not(folder, tiny_config):
     moved = _changed(tiny_config, data={"vocabulary": "elsewhere"})
-    run_folder.prepare(folder, moved, VOCABULARY, "a")
+    _prepare(folder, moved)
     with pytest.raises(ConfigError, match="not the vocabulary of the run"):
-        run_folder.prepare(folder, moved, VOCABULARY, "b")
+        _prepare(folder, moved, "b")
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path, tiny_config):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(ConfigError, match="is not a run"):
-        run_folder.prepare(tmp_path, tiny_config, VOCABULARY, "a")
+        _prepare(tmp_path, tiny_config)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -73,9 +80,19 @@ def test_reading_what_is_no_run(tmp_path, folder):
         run_folder.read_config(folder)
 
 
-def test_one_process_at_a_time(folder):
-    held = run_folder.lock(folder)
+def test_one_process_at_a_time_and_the_second_changes_nothing(folder, tiny_config):
+    _, held = run_folder.prepare(folder, tiny_config, VOCABULARY, "a")
     with pytest.raises(ConfigError, match="another process is training"):
-        run_folder.lock(folder)
+        _prepare(folder, _changed(tiny_config, training={"num_steps": 99}))
     held.close()
-    run_folder.lock(folder).close()
+    assert run_folder.read_config(folder) == tiny_config
+
+
+def test_a_run_that_kept_only_checkpoints_is_known_by_them(tmp_path, tiny_config):
+    kept = tmp_path / "checkpoints" / "3" / "files"
+    kept.mkdir(parents=True)
+    (kept / "config.json").write_text(tiny_config.model_dump_json())
+    with pytest.raises(ConfigError, match="model.ffn_dim was 64, now 128"):
+        _prepare(tmp_path, _changed(tiny_config, model={"ffn_dim": 128}))
+    assert _prepare(tmp_path, tiny_config) == []
+    assert (tmp_path / "config.json").exists()
