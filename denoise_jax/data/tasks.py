@@ -2,12 +2,13 @@
 
 import difflib
 import importlib
+import itertools
 from collections.abc import Sequence
 
 import seqio
 import tensorflow as tf
 
-from denoise_jax.data.preprocessors import PROVENANCE, noise_shard
+from denoise_jax.data.preprocessors import PROVENANCE, noise_shard, tokenize_sentences
 from denoise_jax.data.vocabulary import seqio_vocabulary
 from denoise_jax.errors import DataError
 
@@ -50,9 +51,20 @@ def with_vocabulary(found: seqio.Task | seqio.Mixture, vocabulary: str):
 
 
 def texts(task: seqio.Task | seqio.Mixture, split: str):
-    """Raw documents of a split, as Python strings, in the order of the source."""
+    """Documents of a split as Python strings, in order: what the preprocessors before tokenization make.
+
+    Raises:
+      DataError: what they make has no `text`.
+    """
     for member in _members(task, split):
-        for example in member.source.get_dataset(split=split, shuffle=False).as_numpy_iterator():
+        dataset = member.source.get_dataset(split=split, shuffle=False)
+        for preprocessor in itertools.takewhile(lambda p: p is not tokenize_sentences, member.preprocessors):
+            dataset = preprocessor(dataset)
+        if not isinstance(dataset.element_spec, dict) or "text" not in dataset.element_spec:
+            raise DataError(
+                f"task {member.name!r} gives {dataset.element_spec}, but a feature `text` is needed"
+            )
+        for example in dataset.as_numpy_iterator():
             yield example["text"].decode("utf-8")
 
 

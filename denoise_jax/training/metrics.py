@@ -134,5 +134,5 @@ def _optional(name: str):
         return __import__(name)
     except ImportError:
         raise ConfigError(
-            f"training.writers: {name} is not installed; `pip install 'denoise_jax[{name}]'` or leave it out"
+            f"training.writers: {name} is not installed; install the extra [{name}] or leave it out"
         ) from None

@@ -197,3 +197,21 @@ def test_refusals(vocabulary_folder):
     )
     with pytest.raises(DataError, match="corpus of task 'empty', split 'train', is empty"):
         tasks.check_splits(empty, ["train"])
+
+
+def test_texts_are_what_stands_before_the_tokenizer(vocabulary_folder, tmp_path):
+    (tmp_path / "lines.txt").write_text("A line.\nAnother.\n")
+    task = seqio.Task(
+        "lines",
+        source=seqio.TextLineDataSource({"train": str(tmp_path / "lines.txt")}),
+        preprocessors=[
+            lambda ds: ds.map(lambda line: {"text": line}),
+            *preprocessors.denoising("lines", "bart_paper"),
+        ],
+        output_features=preprocessors.output_features(str(vocabulary_folder)),
+    )
+    assert list(tasks.texts(task, "train")) == ["A line.", "Another."]
+    assert len(_read(task)) == 2
+    bare = task.replace(preprocessors=preprocessors.denoising("lines", "bart_paper"))
+    with pytest.raises(DataError, match="a feature `text` is needed"):
+        next(tasks.texts(bare, "train"))

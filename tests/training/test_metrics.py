@@ -58,7 +58,7 @@ def test_mlflow_in_a_folder(tmp_path, tiny_config, monkeypatch):
 def test_missing_library_is_told(tmp_path, tiny_config, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
     training = tiny_config.training.model_copy(update={"writers": ("wandb",)})
-    with pytest.raises(ConfigError, match=r"wandb is not installed.*denoise_jax\[wandb\]"):
+    with pytest.raises(ConfigError, match=r"wandb is not installed.*extra \[wandb\]"):
         metrics.open_writers(tmp_path, tiny_config.model_copy(update={"training": training}), 0)
 
 
