@@ -53,9 +53,9 @@ quickstart: setup  ## build a vocabulary, train, evaluate and fill masks on this
 	denoise-jax train quickstart --workdir runs/quickstart
 	denoise-jax evaluate runs/quickstart
 	denoise-jax generate runs/quickstart \
-	  "My fellow Americans, the state of our <mask> is strong." \
-	  "The Congress of the United <mask> has the power to declare war." \
-	  "The total receipts for the fiscal year ending <mask> were large."
+	  "During the past <mask> the public debt has been reduced." \
+	  "I commend this subject to the consideration of <mask>, and I ask that provision be made for the payment of these claims at the present session." \
+	  "The Congress of the United <mask> has the power to declare war."
 
 test: setup  ## the tests that take seconds
 	python -m pytest
