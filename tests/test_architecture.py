@@ -154,7 +154,7 @@ def test_every_source_file_is_in_a_room():
 
 def test_the_table_names_every_room():
     table = (ROOT / "docs/architecture.md").read_text()
-    rooms = {key for key in ROOMS if not key.endswith("py")} | {
+    rooms = {key for key in ROOMS if not key.endswith("py") and (ROOT / key).exists()} | {
         "denoise_jax/config.py",
         "denoise_jax/errors.py",
     }
