@@ -1,13 +1,12 @@
 """Command lines by tyro, with its errors told in one line; and configurations by name."""
 
 import contextlib
-import difflib
 import importlib
 import io
 import os
 import pkgutil
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +14,7 @@ import tyro
 from pydantic import ValidationError
 
 from denoise_jax.config import Config, load_json
-from denoise_jax.errors import ConfigError, UserError
+from denoise_jax.errors import ConfigError, UserError, nearest
 
 T = TypeVar("T")
 
@@ -78,13 +77,6 @@ def checked(make, where: str) -> Config:
         return make()
     except ValidationError as error:
         raise ConfigError(f"configuration {where}: {_findings(error)}") from None
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint: the names closest to `name`, or all of them."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=3)
-    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
 
 
 def _findings(error: ValidationError) -> str:

@@ -5,7 +5,7 @@ import os
 import sys
 
 from denoise_jax import __version__
-from denoise_jax.errors import UserError
+from denoise_jax.errors import UserError, nearest
 
 COMMANDS = {
     "config": "print a resolved configuration as JSON",
@@ -45,8 +45,6 @@ def main(argv: list[str] | None = None) -> int:
 def _command(name: str) -> str:
     if name in COMMANDS:
         return name
-    from denoise_jax.cli.arguments import nearest
-
     raise UserError(f"there is no command {name!r}; {nearest(name, COMMANDS)}")
 
 

@@ -75,9 +75,8 @@ def cut_documents(dataset: tf.data.Dataset, sequence_length=None) -> tf.data.Dat
 def _piece_of_token(sentence_ids: tf.Tensor, limit: int) -> tf.Tensor:
     """0-based piece of each token [n], for sentences taken greedily while they fit into `limit` tokens."""
     offset = tf.range(tf.size(sentence_ids)) - tf.searchsorted(sentence_ids, sentence_ids)
-    unit = (
-        tf.cumsum(tf.cast(offset % limit == 0, tf.int32)) - 1
-    )  # a sentence, or `limit` tokens of a longer one
+    # A unit is a sentence, or `limit` tokens of a longer one.
+    unit = tf.cumsum(tf.cast(offset % limit == 0, tf.int32)) - 1
     lengths = tf.math.bincount(unit)
     return tf.gather(greedy_groups([lengths], [limit]), unit)
 

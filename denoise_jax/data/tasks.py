@@ -1,6 +1,5 @@
 """Finding registered tasks and mixtures, and opening one logical shard of a split."""
 
-import difflib
 import importlib
 import itertools
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ import tensorflow as tf
 
 from denoise_jax.data.preprocessors import PROVENANCE, noise_shard, tokenize_sentences
 from denoise_jax.data.vocabulary import seqio_vocabulary
-from denoise_jax.errors import DataError
+from denoise_jax.errors import DataError, nearest
 
 
 def find(name: str, modules: Sequence[str], vocabulary: str | None = None) -> seqio.Task | seqio.Mixture:
@@ -27,8 +26,7 @@ def find(name: str, modules: Sequence[str], vocabulary: str | None = None) -> se
             raise DataError(f"data.task_modules: cannot import {module!r}: {reason}") from None
     names = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=3) or sorted(names)
-        raise DataError(f"no task or mixture is called {name!r}; did you mean {', '.join(near)}?")
+        raise DataError(f"no task or mixture is called {name!r}; {nearest(name, sorted(names))}")
     found = seqio.get_mixture_or_task(name)
     return found if vocabulary is None else with_vocabulary(found, vocabulary)
 

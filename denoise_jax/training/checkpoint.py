@@ -18,9 +18,9 @@ from etils import epath
 from denoise_jax.config import Config, TrainingConfig
 from denoise_jax.errors import CheckpointError
 from denoise_jax.parallel.sharding import leaf_name
+from denoise_jax.training.run_folder import CONFIG, VOCABULARY
 from denoise_jax.training.state import State
 
-CONFIG_FILE = "config.json"
 _DATA_PREFIX = "data/"
 _CHECKSUMS = "checksums-of-process-"
 
@@ -120,8 +120,8 @@ class Checkpointer:
         self._wait()  # a failed earlier save is told here, not lost
         files = {_DATA_PREFIX + name: content for name, content in data.items()}
         if jax.process_index() == 0:
-            files[CONFIG_FILE] = (config.model_dump_json(indent=2) + "\n").encode()
-            files |= {f"vocabulary/{name}": content for name, content in vocabulary.items()}
+            files[CONFIG] = (config.model_dump_json(indent=2) + "\n").encode()
+            files |= {f"{VOCABULARY}/{name}": content for name, content in vocabulary.items()}
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -135,7 +135,7 @@ class Checkpointer:
         """Configuration, vocabulary and data positions of a checkpoint; CheckpointError without them."""
         try:
             files = self._manager.restore(step, args=ocp.args.Composite(files=FilesRestore())).files
-            config = Config.model_validate_json(files[CONFIG_FILE])
+            config = Config.model_validate_json(files[CONFIG])
         except (KeyError, ValueError, OSError) as error:
             raise CheckpointError(f"{self._path(step)} is not complete: {_first_line(error)}") from None
 
@@ -144,7 +144,7 @@ class Checkpointer:
                 name.removeprefix(prefix): data for name, data in files.items() if name.startswith(prefix)
             }
 
-        return Contents(config, under("vocabulary/"), under(_DATA_PREFIX))
+        return Contents(config, under(f"{VOCABULARY}/"), under(_DATA_PREFIX))
 
     def restore(self, step: int, target: State) -> State:
         """The state of `step`, or the part that `target` has (`params` alone, say), laid out as it says.

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from denoise_jax.training.metrics import JSONL, read_lines
+from denoise_jax.training.run_folder import PLOTS
 
 
 def plot_loss(folder: Path, title: str) -> Path | None:
@@ -36,7 +37,7 @@ def plot_loss(folder: Path, title: str) -> Path | None:
     for axes in (losses, accuracies):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    file = folder / "plots" / "loss.png"
+    file = folder / PLOTS / "loss.png"
     file.parent.mkdir(exist_ok=True)
     figure.savefig(file, dpi=110)
     pyplot.close(figure)
