@@ -2,147 +2,172 @@
 
 Where we differ from BART's released implementation, on purpose: its spans overlap, so that a rate of 0.3
 hides some 26.6 %, and its first token is hidden far too seldom. Here the budget is met in every example,
-spans never overlap, and every position is as likely to be hidden as any other.
+spans never overlap, and every position is as likely to be hidden as any other; placement="overlap" gives
+the released behaviour.
 
-Legend of shapes: n columns of the record, K spans, N columns of the result.
+Legend of shapes: n columns, e examples, u units (tokens or words), k spans, z insertions.
 """
+
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
-from denoise_jax.corruption.ordering import ascending, count_up_to
-from denoise_jax.corruption.record import Corruption, CorruptionError, Noised, Op, Symbols, TargetNoise, take
-from denoise_jax.corruption.spans import SpanLaw, exact_share, span_law
+from denoise_jax.corruption.rates import Rate, Schedule, check_budget
+from denoise_jax.corruption.record import Corruption, Noised, Op, delete, insert, keep, write
+from denoise_jax.corruption.rows import Rows, ascending, occurrences, rows_of_examples, rows_of_sizes
+from denoise_jax.corruption.spans import SpanLaw, span_law
+from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.units import Units, check_unit, units
 
-BUDGETS = ("ceil", "floor", "round")
+PLACEMENTS = ("roll", "uniform", "overlap")
 
 
 def text_infilling(
     symbols: Symbols,
     *,
-    mask_prob: float = 0.3,
+    mask_prob: float | Schedule = 0.3,
     span_length: str = "geometric",
     mean_span_length: float = 3.0,
     max_span_length: int | None = None,
+    span_length_weights: Sequence[float] | None = None,
     replace_length: int = 1,
+    mask_random: float | Schedule = 0.0,
     zero_length_spans: bool = True,
+    whole_word: bool = False,
     budget: str = "ceil",
+    placement: str = "roll",
 ) -> Corruption:
-    """Hide exactly `budget`(mask_prob x eligible) tokens in non-overlapping spans, each behind one mask.
+    """Hide exactly `budget`(mask_prob x units) units in spans that do not overlap.
 
-    Lengths follow `spans.span_law(span_length, mean_span_length, max_span_length)`; the last is cut to meet
-    the budget. Spans fall on the text as on a ring of its eligible tokens: each into a gap between tokens
-    that stay visible, all gaps alike; then the ring is turned at random and opened, which makes coverage
-    exactly uniform. A span that lies over the opening or over protected tokens becomes one mask for each
-    piece. With `zero_length_spans` the empty spans that the law draws (Poisson alone draws any) become
-    masks which hide nothing, anywhere from before the first eligible token to after the last.
+    Args:
+      mask_prob: share of the units (tokens, or words) that spans hide.
+      span_length, mean_span_length, max_span_length, span_length_weights: law of lengths in units, see
+        `spans.span_law`. The last span of an example is cut to meet the budget.
+      replace_length: 1 puts one mask for each span, 0 nothing at all, -1 one mask for each token.
+      mask_random: share of the masks that become a random token of text instead; with replace_length 1 such
+        a token stands for its whole span.
+      zero_length_spans: the empty spans that the law draws (Poisson alone draws any) become masks which
+        hide nothing, anywhere from before the first unit to after the last.
+      whole_word: units are words instead of tokens.
+      budget: "ceil", "floor", "round" (halves up), or "stochastic" (exact in the mean).
+      placement: "roll" lays the units out as a ring, puts each span into a gap between units that stay
+        visible, all gaps alike, then turns the ring at random and opens it: every position is as likely to
+        be hidden as any other, and a span that lies over the opening becomes two. "uniform" does not turn,
+        so that no span is cut and the ends are hidden less often. "overlap" is what fairseq does: each span
+        starts at a unit of its own and runs on over the others to the end of the text at most, so that less
+        is hidden than the budget.
 
-    The share is the decimal as written; "round" takes halves up. A text of any length keeps at least one
-    token or mask, and one without eligible tokens comes back as it was.
+    A span over protected tokens becomes one mask for each piece. A text of any length keeps at least one
+    token or mask unless replace_length is 0, which keeps one token; a text without units comes back as it was.
     Raises CorruptionError for an option outside its bounds.
     """
-    share = exact_share(mask_prob, "mask_prob")
-    if budget not in BUDGETS:
-        raise CorruptionError(f"budget={budget!r} is no rounding; choose one of {', '.join(BUDGETS)}")
-    if replace_length != 1:
-        raise CorruptionError(
-            f"replace_length={replace_length} is not offered; each span becomes one mask: give 1"
-        )
-    law = span_law(span_length, mean_span_length, max_span_length)
-    added = {"ceil": share.denominator - 1, "floor": 0, "round": share.denominator // 2}[budget]
+    rate, random_rate = Rate(mask_prob, "mask_prob"), Rate(mask_random, "mask_random")
+    check_budget(budget)
+    if placement not in PLACEMENTS:
+        raise CorruptionError(f"placement={placement!r} is unknown; choose one of {', '.join(PLACEMENTS)}")
+    if replace_length not in (1, 0, -1):
+        raise CorruptionError(f"replace_length={replace_length} must be 1, 0 or -1")
+    unit = check_unit(symbols, "word" if whole_word else "token")
+    law = span_law(span_length, mean_span_length, max_span_length, span_length_weights)
+    with_insertions = law.zero > 0 and zero_length_spans
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
-        eligible = symbols.eligible(noised.ids)
-        units = tf.cumsum(eligible)  # [n] eligible tokens up to here, this one counted
-        size = tf.reduce_sum(eligible)
-        hide = tf.cast((tf.cast(size, tf.int64) * share.numerator + added) // share.denominator, tf.int32)
-        starts, ends = _spans_on_ring(size, hide, law, key)
-        covering = _covering_span(units, size, eligible, starts, ends, key)
-        kept = _first_columns(covering)
-        if not (law.zero and zero_length_spans):
-            return _collapse(noised, covering, kept, symbols.mask_token)
-        zeros = tf.reduce_sum(law.zeros_before(draw(key, "infilling.zeros", tf.shape(starts))))
-        gaps = _gaps(units, size, kept, zeros, key)
-        merged = ascending(tf.concat([kept, gaps], 0))
-        collapsed = _collapse(noised, covering, merged, symbols.mask_token)
-        return _mark_insertions(collapsed, merged, tf.size(eligible), symbols.mask_token)
+        u = units(symbols, noised, unit)
+        hide = rate.counts(u.rows.sizes, noised.steps, budget, key)
+        if replace_length == 0:
+            hide = tf.minimum(hide, tf.maximum(u.rows.sizes - 1, 0))
+        spans, lengths = _spans(hide, law, key)
+        starts = _starts(u.rows, hide, spans, lengths, placement, key)
+        covering = u.spread(_covering(u.rows, spans, starts, lengths, placement, key))
+        collapsed = _collapse(symbols, noised, covering, replace_length, random_rate, key)
+        if not with_insertions:
+            return collapsed
+        zeros = spans.sum(law.zeros_before(draw(key, "infilling.zeros", spans)))
+        return _insert_masks(symbols, collapsed, rows_of_sizes(zeros), random_rate, key)
 
     return corrupt
 
 
-def _spans_on_ring(
-    size: tf.Tensor, hide: tf.Tensor, law: SpanLaw, key: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Starts [K] and ends [K + 1] of the spans that cover `hide` of the `size` places of a ring.
+def _spans(hide: tf.Tensor, law: SpanLaw, key: tf.Tensor) -> tuple[Rows, tf.Tensor]:
+    """Rows of the k spans, and their lengths [k], at least 1, which sum to `hide` [e] in each example.
 
-    Both ascend and count places from 0; starts[s - 1] goes with ends[s], and ends[0] = 0 is no span's.
-    Lengths need not be shuffled, though the cut one is always last: the ring has no last.
+    Lengths need not be shuffled though the cut one is always last: on a ring there is no last.
     """
     # No length is below 1, so `hide` of them suffice.
-    lengths = law.lengths(draw(key, "infilling.lengths", [hide]))
-    after = tf.cumsum(lengths)
-    before = after - lengths
-    count = tf.reduce_sum(tf.cast(before < hide, tf.int32))
-    gaps = tf.maximum(size - hide, 1)  # with nothing visible, the one span after another
-    places = ascending(draw(key, "infilling.places", [count]) % gaps)  # visible tokens before each span
-    starts = places + tf.slice(before, [0], [count])
-    ends = places + tf.minimum(tf.slice(after, [0], [count]), hide)
-    return starts, tf.concat([[0], ends], 0)
+    drawn = rows_of_sizes(hide)
+    lengths = law.lengths(draw(key, "infilling.lengths", drawn))
+    after = drawn.running_sum(lengths)
+    left = drawn.spread(hide) - (after - lengths)
+    used, spans = drawn.where(left > 0)
+    return spans, tf.gather(tf.minimum(lengths, left), used)
 
 
-def _covering_span(units, size, eligible, starts, ends, key) -> tf.Tensor:
-    """Number, from 1, of the span over each column once the ring is turned; 0 for visible ones; int32 [n]."""
-    turn = draw(key, "infilling.turn", [1])
-    ring = tf.maximum(size, 1)
-    place = (units + turn % ring) % ring
-    begun = count_up_to(starts, place)  # spans that start here or before
-    return tf.where(place < tf.gather(ends, begun), begun * eligible, 0)
+def _starts(u: Rows, hide: tf.Tensor, spans: Rows, lengths: tf.Tensor, placement: str, key: tf.Tensor) -> tf.Tensor:
+    """First unit of each span, ascending, before any turning: [k], counted through the window.
 
-
-def _first_columns(covering: tf.Tensor) -> tf.Tensor:
-    """Columns that remain, ascending, int32: the visible ones and the first of each run under one span."""
-    previous = tf.concat([[0], covering[:-1]], 0)
-    return tf.cast(tf.where((covering == 0) | (covering != previous))[:, 0], tf.int32)
-
-
-def _gaps(units, size, kept, zeros, key) -> tf.Tensor:
-    """For each of `zeros` insertions the column it goes before, n meaning the end; int32, any order.
-
-    All gaps of the collapsed text are alike, from the first eligible token to past the last.
+    With "overlap" spans start at different units; otherwise they do not touch a unit twice.
     """
-    columns = tf.size(units)
-    first, last = tf.unstack(count_up_to(units, tf.stack([0, size - 1])))  # columns of eligible tokens
-    choices = tf.size(kept) - (columns - 1 - last) - first + 1  # nothing collapses after `last`
-    gap = first + draw(key, "infilling.insertions", [zeros]) % choices
-    return tf.gather(tf.concat([kept, [columns]], 0), gap)
+    if placement == "overlap":
+        chosen = u.choose(spans.sum(tf.ones_like(lengths)), draw(key, "infilling.places", u))
+        return tf.cast(tf.where(chosen)[:, 0], tf.int32)
+    # Visible units before each span. A ring of g units has g gaps, a line g + 1.
+    gaps = u.sizes - hide + (1 if placement == "uniform" else 0)
+    gap = draw(key, "infilling.places", spans) % spans.spread(tf.maximum(gaps, 1))
+    hidden_before = spans.running_sum(lengths) - lengths
+    return ascending(spans.spread(u.starts) + gap) + hidden_before
 
 
-def _collapse(noised: Noised, covering: tf.Tensor, index: tf.Tensor, mask_token: int) -> Noised:
-    """The record with columns `index` [N] (ascending, n is past the end), masks where a span covers them.
+def _covering(u: Rows, spans: Rows, starts: tf.Tensor, lengths: tf.Tensor, placement: str, key: tf.Tensor) -> tf.Tensor:
+    """Number, from 1, of the span over each unit, 0 for those that stay visible: [u]."""
+    ends = tf.minimum(starts + lengths, spans.spread(u.starts + u.sizes))
+    begun = occurrences(starts, u.columns)
+    depth = tf.cumsum(begun - occurrences(ends, u.columns))
+    # Where another span runs on, a start begins no span of its own.
+    number = tf.cumsum(tf.cast((begun > 0) & (depth == 1), tf.int32)) * tf.cast(depth > 0, tf.int32)
+    if placement != "roll":
+        return number
+    turned = (u.place + u.spread(draw(key, "infilling.turn") % tf.maximum(u.sizes, 1))) % u.spread(u.sizes)
+    return tf.gather(number, u.spread(u.starts) + turned)
 
-    Each column stands for its own tokens and for those of the columns left out behind it; so of a
-    repeated index only the last stands for anything.
+
+def _collapse(
+    symbols: Symbols, noised: Noised, covering: tf.Tensor, replace_length: int, random_rate: Rate, key: tf.Tensor
+) -> Noised:
+    """The record with the columns under a span (number `covering` [n], or 0) replaced."""
+    covered = covering > 0
+    if replace_length == 0:
+        return delete(noised, covered)
+    masked = write(noised, covered, symbols.mask_token, Op.MASK)
+    if replace_length == 1:
+        first = tf.concat([[True], covering[1:] != covering[:-1]], 0)[: tf.size(covering)]
+        index, _ = noised.rows.where(~covered | first)
+        runs = tf.concat([index[1:], [noised.rows.columns]], 0) - index  # nothing else is left out
+        masked, covered = keep(masked, index), tf.gather(covered, index)
+        masked = masked._replace(span=tf.where(covered, runs + 1, masked.span))
+    if random_rate.never:
+        return masked
+    chosen = covered & random_rate.hits(draw(key, "infilling.random", masked.rows), masked.rows, masked.steps)
+    ids = symbols.random_ids(draw(key, "infilling.random_ids", masked.rows))
+    return masked._replace(
+        ids=tf.where(chosen, ids, masked.ids), op=tf.where(chosen, int(Op.RANDOM), masked.op)
+    )
+
+
+def _insert_masks(symbols: Symbols, noised: Noised, rows: Rows, random_rate: Rate, key: tf.Tensor) -> Noised:
+    """The record with masks that hide nothing: as many as `rows` says, each into a gap, all gaps alike.
+
+    The gaps are those around text and masks, from before an example's first to after its last.
     """
-    columns, hidden = tf.size(noised.ids), covering > 0
-    stands = noised.span - 1
-    before = tf.concat([[0], tf.cumsum(stands)], 0)  # [n + 1] tokens stood for by the columns before
-    edges = tf.gather(before, tf.concat([index, [columns]], 0))
-    newly_hidden = tf.raw_ops.DenseBincount(  # unlike a scatter, it passes over the source m + 1
-        input=noised.source - 1, size=tf.size(noised.targets), weights=tf.where(hidden, stands, 0)
-    )
-    masked = noised._replace(
-        ids=tf.where(hidden, mask_token, noised.ids),
-        op=tf.where(hidden, Op.MASK, noised.op),
-        target_noise=tf.maximum(noised.target_noise, TargetNoise.VISIBLE + newly_hidden),
-    )
-    return take(masked, tf.minimum(index, columns - 1))._replace(span=edges[1:] - edges[:-1] + 1)
-
-
-def _mark_insertions(collapsed: Noised, index: tf.Tensor, columns: tf.Tensor, mask_token: int) -> Noised:
-    """The record with insertions where `index` [N] names the same column as the next, or n, the end."""
-    inserted = index == tf.concat([index[1:], [columns]], 0)
-    return collapsed._replace(
-        ids=tf.where(inserted, mask_token, collapsed.ids),
-        source=tf.where(index == columns, tf.size(collapsed.targets) + 1, collapsed.source),
-        op=tf.where(inserted, Op.INSERT, collapsed.op),
-    )
+    columns, own = noised.rows.where(symbols.eligible(noised) | (noised.op == Op.MASK) | (noised.op == Op.RANDOM))
+    gap = draw(key, "infilling.insertions", rows) % rows.spread(own.sizes + 1)
+    gap = ascending(gap + rows.spread(own.starts + tf.range(own.count)))  # a row of g columns has g + 1 gaps
+    place = gap - rows.spread(own.starts + tf.range(own.count))
+    after = place == rows.spread(own.sizes)
+    neighbour = rows.spread(own.starts) + place - tf.cast(after, tf.int32)
+    before = tf.gather(columns, neighbour) + tf.cast(after, tf.int32)
+    ids = tf.fill(tf.shape(before), symbols.mask_token)
+    if not random_rate.never:
+        chosen = random_rate.hits(draw(key, "infilling.random_insertions", rows), rows, noised.steps)
+        ids = tf.where(chosen, symbols.random_ids(draw(key, "infilling.inserted_ids", rows)), ids)
+    return insert(noised, before, rows, ids)

@@ -1,37 +1,53 @@
 """Named random streams: each draw has its own, so that changing one option leaves the others' draws alone.
 
-A key is a stateless seed: two integers. Philox scrambles it at every draw (Salmon et al. 2011, "Parallel
-random numbers: as easy as 1, 2, 3"), so keys need to be different, not random.
+An example's key is one int64. Bits come from SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable
+pseudorandom number generators"): a counter stepped by an odd constant, scrambled by a bijection. It is
+spelt out in TensorFlow's integer operations because TensorFlow's own stateless generators take one key a
+call, and a window has as many keys as examples.
 """
 
 import hashlib
 
 import tensorflow as tf
 
-# Odd, so that multiplying by it loses nothing; it makes folding a then b differ from b then a.
-_MULTIPLIER = 0x5851F42D4C957F2D
-_PHILOX = 1  # the `alg` number of TensorFlow's stateless ops
+from denoise_jax.corruption.rows import Rows
+
+_STEP = 0x9E3779B97F4A7C15
+_SCRAMBLE = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
 def stream(key: tf.Tensor, name: str) -> tf.Tensor:
-    """The key of a named stream: int64 [2], from a key of shape [2], int32 or int64.
+    """The keys of a named stream: int64 of the shape of `key`, int64.
 
     The name's constant is taken from its SHA-256 when the graph is built, so it is the same in every
-    process and version; the fold wraps around at 64 bits. It costs two tiny ops where
-    tf.random.fold_in runs a generator.
+    process and version.
     """
-    digest = hashlib.sha256(name.encode()).digest()
-    constant = [int.from_bytes(digest[i : i + 8], "little", signed=True) for i in (0, 8)]
-    return tf.cast(key, tf.int64) * _MULTIPLIER + tf.constant(constant, tf.int64)
+    constant = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+    return tf.bitcast(_scrambled(tf.bitcast(key, tf.uint64) + tf.constant(constant, tf.uint64)), tf.int64)
 
 
-def draw(key: tf.Tensor, name: str, shape: tf.Tensor) -> tf.Tensor:
-    """Independent int32 of the given shape, uniform over all 2^32 values, from the stream `name` of `key`.
+def draw(key: tf.Tensor, name: str, rows: Rows | None = None) -> tf.Tensor:
+    """Independent int32, uniform over all 2^32 values, from the stream `name` of each example's key [e].
 
-    A longer draw begins with the shorter one. The raw ops are named here since the public wrapper spells
-    their scrambling out in some forty ops unless it may choose an algorithm by device.
+    One for each example [e], or one for each column of `rows` [n]. An example's draws depend on nothing
+    but its key, and a longer row begins with the draws of a shorter one.
     """
-    philox_key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=stream(key, name))
-    return tf.raw_ops.StatelessRandomUniformFullIntV2(
-        shape=shape, key=philox_key, counter=counter, alg=_PHILOX, dtype=tf.int32
-    )
+    state = tf.bitcast(stream(key, name), tf.uint64)
+    if rows is not None:
+        counter = tf.cast(rows.place + 1, tf.uint64) * tf.constant(_STEP, tf.uint64)
+        state = tf.gather(state, rows.of) + counter
+    return tf.cast(tf.bitwise.right_shift(tf.bitcast(_scrambled(state), tf.int64), tf.constant(32, tf.int64)), tf.int32)
+
+
+def content_keys(ids: tf.Tensor, rows: Rows) -> tf.Tensor:
+    """A hash of each example's ids [n], to fold into its key: int64 [e]."""
+    counter = tf.cast(rows.place + 1, tf.uint64) * tf.constant(_STEP, tf.uint64)
+    terms = tf.bitcast(_scrambled(tf.cast(ids, tf.uint64) * tf.constant(_SCRAMBLE[0][1], tf.uint64) ^ counter), tf.int64)
+    return tf.math.unsorted_segment_sum(terms, rows.of, rows.count)
+
+
+def _scrambled(bits: tf.Tensor) -> tf.Tensor:
+    """A bijection of uint64 in which each bit of the argument sways every bit of the result."""
+    for shift, multiplier in _SCRAMBLE:
+        bits = (bits ^ tf.bitwise.right_shift(bits, tf.constant(shift, tf.uint64))) * tf.constant(multiplier, tf.uint64)
+    return bits ^ tf.bitwise.right_shift(bits, tf.constant(31, tf.uint64))

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from denoise_jax.corruption.compose import chain
 from denoise_jax.corruption.infilling import text_infilling
-from denoise_jax.corruption.record import Corruption, CorruptionError, Symbols
+from denoise_jax.corruption.record import Corruption
 from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.corruption.symbols import CorruptionError, Symbols
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,20 +1,16 @@
-"""The record that all noise reads and writes: corrupted ids, and where each of them came from.
+"""The record that all noise reads and writes: a window of corrupted texts, and where each token came from.
 
-Legend of shapes: n corrupted tokens, m target tokens. All columns are int32 and never 0, so that they
-can be packed beside the ids, with 0 left to mean padding.
+Legend of shapes: e examples, n corrupted tokens, m target tokens, t tokens that the decoder writes; each
+of the last three counts all examples of the window, laid end to end (see `rows`). Columns are int32.
 """
 
-import dataclasses
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
-
-class CorruptionError(ValueError):
-    """A mistake in a corruption's options, told in one line with the field, the value and the remedy."""
+from denoise_jax.corruption.rows import Rows, occurrences, rows_of_examples, rows_of_sizes
 
 
 class Op(enum.IntEnum):
@@ -22,9 +18,9 @@ class Op(enum.IntEnum):
 
     KEEP = 1  # it is the target token
     MASK = 2  # a mask that stands for hidden tokens
-    INSERT = 3  # a symbol that stands for nothing
+    INSERT = 3  # a mask or another token that stands for nothing
     RANDOM = 4  # another token in the place of the target's
-    SENTINEL = 5  # a marker written by noise
+    SENTINEL = 5  # a symbol that marks a place, or stands for hidden tokens under a name of its own
 
 
 class TargetNoise(enum.IntEnum):
@@ -36,97 +32,232 @@ class TargetNoise(enum.IntEnum):
 
 
 class Noised(NamedTuple):
-    """One example under noise; every column is int32.
+    """A window of examples under noise.
 
+    Sources count from 1 through the targets of the whole window; `split` counts them anew in each example.
     `source` and `span` describe a column as it stood when its noise was put on. A mask hides `span - 1`
     tokens which were neighbours then: the first of them is target token `source`; the others are the next
     target tokens unless an earlier member of the chain moved text, in which case they are those that
-    followed in the moved order. An insertion's source is that of the token it stands before, or m + 1 at
-    the end. So `span - 1`, summed over all columns, is m less the deleted tokens, after any chain; and
-    the sources of KEEP columns are exactly the VISIBLE positions, each once.
+    followed in the moved order. An insertion's source is that of the token it stands before, or the one
+    past its example's last. So `span - 1`, summed over an example, is its length less its deleted tokens,
+    after any chain; and the sources of KEEP columns are exactly the VISIBLE positions, each once.
+
+    What the decoder writes, `outputs`, is the target itself for all corruptions but those that ask for a
+    part of it (span corruption, prefix LM and their kin).
     """
 
     ids: tf.Tensor  # [n] corrupted token ids
-    source: tf.Tensor  # [n] 1-based target position
+    source: tf.Tensor  # [n] target position
     span: tf.Tensor  # [n] tokens stood for, plus one: 2 kept, L + 1 mask over L, 1 inserted
     op: tf.Tensor  # [n] Op
+    rows: Rows  # of the n corrupted tokens
     targets: tf.Tensor  # [m] the clean token ids
-    sentence_ids: tf.Tensor  # [m] sentence of each target token, from 1
+    sentence_ids: tf.Tensor  # [m] sentence of each target token, ascending through the window
     target_noise: tf.Tensor  # [m] TargetNoise
+    target_rows: Rows  # of the m target tokens
+    outputs: tf.Tensor  # [t] ids that the decoder writes
+    output_source: tf.Tensor  # [t] target position of each; a sentinel's is that of the token behind it
+    output_rows: Rows  # of the t tokens
+    steps: tf.Tensor  # int64 [e] training step that each example is for; read by schedules
 
 
 Corruption = Callable[[Noised, tf.Tensor], Noised]
-"""(record, key) -> record; the key is a stateless seed: shape [2], int32 or int64."""
+"""(record, keys) → record; the keys are int64 [e], one for each example."""
+
+LAST_STEP = 2**62  # the step of text that no training asks for: every schedule has reached its end
 
 
-def clean(ids: tf.Tensor, sentence_ids: tf.Tensor | None = None) -> Noised:
-    """The record before any noise, from ids [m] and the 1-based sentence of each (default: all one)."""
-    ids = tf.cast(ids, tf.int32)
-    ones = tf.ones_like(ids)
+def clean(
+    texts: tf.Tensor | tf.RaggedTensor,
+    sentence_ids: tf.Tensor | tf.RaggedTensor | None = None,
+    steps: tf.Tensor | None = None,
+) -> Noised:
+    """The record before any noise.
+
+    Args:
+      texts: ids; one text [m], or a window of them, ragged [e, m].
+      sentence_ids: sentence of each token, of the same shape; neighbours with the same number in the same
+        text are one sentence. Default: each text is one.
+      steps: training step that each text is for, int64 [e]; default: schedules are at their end.
+    """
+    rows, targets = _flat(texts)
+    numbers = tf.zeros_like(targets) if sentence_ids is None else _flat(sentence_ids)[1]
+    changed = (numbers[1:] != numbers[:-1]) | (rows.of[1:] != rows.of[:-1])
+    sentences = tf.concat([tf.ones_like(targets[:1]), 1 + tf.cumsum(tf.cast(changed, tf.int32))], 0)
+    places, ones = tf.range(1, rows.columns + 1), tf.ones_like(targets)
     return Noised(
-        ids=ids,
-        source=tf.range(1, tf.size(ids) + 1),
-        span=ones * 2,
+        ids=targets,
+        source=places,
+        span=2 * ones,
         op=ones * Op.KEEP,
-        targets=ids,
-        sentence_ids=ones if sentence_ids is None else tf.cast(sentence_ids, tf.int32),
+        rows=rows,
+        targets=targets,
+        sentence_ids=sentences,
         target_noise=ones * TargetNoise.VISIBLE,
+        target_rows=rows,
+        outputs=targets,
+        output_source=places,
+        output_rows=rows,
+        steps=tf.fill([rows.count], tf.constant(LAST_STEP, tf.int64)) if steps is None else steps,
     )
 
 
-def take(noised: Noised, index: tf.Tensor) -> Noised:
-    """The record with its corrupted text rearranged: column k of the result is column index[k]."""
+def split(noised: Noised) -> dict[str, tf.RaggedTensor]:
+    """The columns of each example, ragged int32 [e, n], [e, m] or [e, t]; sources count from 1 in each."""
+
+    def ragged(rows: Rows, values: tf.Tensor) -> tf.RaggedTensor:
+        return tf.RaggedTensor.from_row_lengths(values, rows.sizes, validate=False)
+
+    def own(rows: Rows, source: tf.Tensor) -> tf.RaggedTensor:
+        return ragged(rows, source - tf.gather(noised.target_rows.starts, rows.of))
+
+    return {
+        "ids": ragged(noised.rows, noised.ids),
+        "source": own(noised.rows, noised.source),
+        "span": ragged(noised.rows, noised.span),
+        "op": ragged(noised.rows, noised.op),
+        "targets": ragged(noised.target_rows, noised.targets),
+        "target_noise": ragged(noised.target_rows, noised.target_noise),
+        "outputs": ragged(noised.output_rows, noised.outputs),
+        "output_source": own(noised.output_rows, noised.output_source),
+    }
+
+
+def permute(noised: Noised, index: tf.Tensor) -> Noised:
+    """Column k becomes the old column index[k]; no column leaves its example: the rows stay as they are."""
     ids, source, span, op = (tf.gather(column, index) for column in noised[:4])
     return noised._replace(ids=ids, source=source, span=span, op=op)
+
+
+def keep(noised: Noised, index: tf.Tensor) -> Noised:
+    """Only the columns `index` [k], ascending, without a word about what became of the others."""
+    of = tf.gather(noised.rows.of, index)
+    return permute(noised, index)._replace(rows=rows_of_examples(of, noised.rows.count))
+
+
+def write(noised: Noised, where: tf.Tensor, ids: tf.Tensor | int, op: tf.Tensor | int) -> Noised:
+    """Other ids and ops in the columns where `where` (bool [n]) is set, all KEEP; their targets are hidden."""
+    return noised._replace(
+        ids=tf.where(where, ids, noised.ids),
+        op=tf.where(where, op, noised.op),
+        target_noise=_marked(noised, where, TargetNoise.HIDDEN),
+    )
+
+
+def delete(noised: Noised, where: tf.Tensor) -> Noised:
+    """Without the columns where `where` (bool [n]) is set, all KEEP; their targets are deleted."""
+    index, _ = noised.rows.where(~where)
+    return keep(noised, index)._replace(target_noise=_marked(noised, where, TargetNoise.DELETED))
+
+
+def insert(noised: Noised, before: tf.Tensor, rows: Rows, ids: tf.Tensor, op: int = Op.INSERT) -> Noised:
+    """With z new columns that stand for nothing: ids [z], before the old columns `before` [z], ascending.
+
+    `rows` deals them out to examples, in order; at the end of an example `before` is one past its last
+    column. They keep their order among themselves.
+    """
+    columns = noised.rows.columns
+    new = before + tf.range(tf.size(before))
+    old = tf.range(columns) + tf.cumsum(occurrences(before, columns))
+    past = rows.spread(noised.target_rows.starts + noised.target_rows.sizes) + 1
+    inside = before < rows.spread(noised.rows.starts + noised.rows.sizes)
+    behind = tf.gather(tf.concat([noised.source, [0]], 0), before)
+    added = (ids, tf.where(inside, behind, past), tf.ones_like(ids), tf.fill(tf.shape(ids), int(op)))
+    merged = (tf.dynamic_stitch([old, new], pair) for pair in zip(noised[:4], added, strict=True))
+    return Noised(*merged, rows_of_sizes(noised.rows.sizes + rows.sizes), *noised[5:])
+
+
+def select(noised: Noised, examples: tf.Tensor) -> Noised:
+    """The record of the examples numbered `examples` [k], ascending."""
+    chosen = tf.scatter_nd(examples[:, tf.newaxis], tf.ones_like(examples) > 0, noised.rows.count[tf.newaxis])
+
+    def part(rows: Rows) -> tuple[tf.Tensor, Rows]:
+        index, _ = rows.where(rows.spread(chosen))
+        return index, rows_of_sizes(tf.gather(rows.sizes, examples))
+
+    (columns, rows), (places, target_rows), (written, output_rows) = map(part, _every_rows(noised))
+    shifts = target_rows.starts - tf.gather(noised.target_rows.starts, examples)
+    taken = permute(noised, columns)
+    return Noised(
+        *taken._replace(source=taken.source + rows.spread(shifts))[:4],
+        rows,
+        *(tf.gather(column, places) for column in noised[5:8]),
+        target_rows,
+        tf.gather(noised.outputs, written),
+        tf.gather(noised.output_source, written) + output_rows.spread(shifts),
+        output_rows,
+        tf.gather(noised.steps, examples),
+    )
+
+
+def join(parts: Sequence[Noised], examples: Sequence[tf.Tensor]) -> Noised:
+    """One record of several: example k of part p becomes example examples[p][k]; each number occurs once."""
+    numbers = tf.concat(examples, 0)
+
+    def place(own: Sequence[Rows]) -> tuple[tf.Tensor, Rows]:
+        """For each column of the joined rows its index in the parts laid end to end."""
+        parts_rows = rows_of_sizes(tf.concat([rows.sizes for rows in own], 0))
+        joined = rows_of_sizes(tf.scatter_nd(numbers[:, tf.newaxis], parts_rows.sizes, tf.shape(numbers)))
+        goes_to = parts_rows.spread(tf.gather(joined.starts, numbers)) + parts_rows.place
+        index = tf.scatter_nd(goes_to[:, tf.newaxis], tf.range(joined.columns), tf.shape(goes_to))
+        return index, joined
+
+    every = zip(*map(_every_rows, parts), strict=True)
+    (columns, rows), (places, target_rows), (written, output_rows) = map(place, every)
+
+    def joined(field: str, index: tf.Tensor) -> tf.Tensor:
+        return tf.gather(tf.concat([getattr(part, field) for part in parts], 0), index)
+
+    def joined_source(field: str, of: str, index: tf.Tensor, to: Rows) -> tf.Tensor:
+        own = [
+            getattr(part, field) - getattr(part, of).spread(part.target_rows.starts) for part in parts
+        ]
+        return tf.gather(tf.concat(own, 0), index) + to.spread(target_rows.starts)
+
+    return Noised(
+        ids=joined("ids", columns),
+        source=joined_source("source", "rows", columns, rows),
+        span=joined("span", columns),
+        op=joined("op", columns),
+        rows=rows,
+        targets=joined("targets", places),
+        sentence_ids=joined("sentence_ids", places),
+        target_noise=joined("target_noise", places),
+        target_rows=target_rows,
+        outputs=joined("outputs", written),
+        output_source=joined_source("output_source", "output_rows", written, output_rows),
+        output_rows=output_rows,
+        steps=tf.scatter_nd(
+            numbers[:, tf.newaxis], tf.concat([part.steps for part in parts], 0), tf.shape(numbers)
+        ),
+    )
 
 
 def replay(noised: Noised, mask_token: int) -> tf.Tensor:
     """Corrupted ids [n], rebuilt from targets and provenance; equal to `noised.ids` after any chain.
 
-    Kept tokens are read from the target, masks and insertions are the mask; random tokens and sentinels
-    are told by nothing but themselves.
+    Kept tokens are read from the target, masks are the mask; random tokens, insertions and sentinels are
+    told by nothing but themselves.
     """
-    last = tf.size(noised.targets)
-    kept = tf.gather(noised.targets, tf.minimum(noised.source, last) - 1)
-    masked = (noised.op == Op.MASK) | (noised.op == Op.INSERT)
-    return tf.where(noised.op == Op.KEEP, kept, tf.where(masked, mask_token, noised.ids))
+    kept = tf.gather(tf.concat([noised.targets, [0]], 0), noised.source - 1)
+    return tf.where(
+        noised.op == Op.KEEP, kept, tf.where(noised.op == Op.MASK, mask_token, noised.ids)
+    )
 
 
-@dataclasses.dataclass(frozen=True)
-class Symbols:
-    """What noise must know of a vocabulary; built once for each.
+def _every_rows(noised: Noised) -> tuple[Rows, Rows, Rows]:
+    return noised.rows, noised.target_rows, noised.output_rows
 
-    `protected` ids are never masked, moved, deleted or drawn: padding, end and start of text, separators,
-    sentinels, mode tokens. The mask is always added to them, so that no chain masks a mask.
-    Raises CorruptionError for an id outside the vocabulary, or a mask that is id 0, which packing drops.
-    """
 
-    mask_token: int
-    vocab_size: int
-    protected: tuple[int, ...] = ()
+def _flat(texts: tf.Tensor | tf.RaggedTensor) -> tuple[Rows, tf.Tensor]:
+    if isinstance(texts, tf.RaggedTensor):
+        return rows_of_sizes(tf.cast(texts.row_lengths(), tf.int32)), tf.cast(texts.flat_values, tf.int32)
+    return rows_of_sizes(tf.size(texts)[tf.newaxis]), tf.cast(texts, tf.int32)
 
-    def __post_init__(self):
-        if self.vocab_size < 2:
-            raise CorruptionError(
-                f"vocab_size={self.vocab_size} leaves no token beside the mask; give 2 or more"
-            )
-        if not 0 < self.mask_token < self.vocab_size:
-            raise CorruptionError(
-                f"mask_token={self.mask_token} must be an id of the vocabulary other than 0, "
-                f"so between 1 and vocab_size - 1 = {self.vocab_size - 1}"
-            )
-        for token in self.protected:
-            if not 0 <= token < self.vocab_size:
-                raise CorruptionError(
-                    f"protected={token} must be an id of the vocabulary, between 0 and {self.vocab_size - 1}"
-                )
-        object.__setattr__(self, "protected", tuple(sorted({*self.protected, self.mask_token})))
 
-    def eligible(self, ids: tf.Tensor) -> tf.Tensor:
-        """1 where noise may touch the token, 0 where it is protected; int32, the shape of `ids`.
-
-        Raises InvalidArgumentError when run on an id outside the vocabulary.
-        """
-        table = np.ones(self.vocab_size, np.int32)
-        table[list(self.protected)] = 0
-        return tf.gather(tf.constant(table), ids)
+def _marked(noised: Noised, where: tf.Tensor, noise: TargetNoise) -> tf.Tensor:
+    """`target_noise` [m] with the targets of the KEEP columns where `where` (bool [n]) is set made `noise`."""
+    marked = tf.raw_ops.DenseBincount(  # unlike a scatter, it passes over the source past the last target
+        input=noised.source - 1, size=noised.target_rows.columns, weights=tf.cast(where, tf.int32)
+    )
+    return tf.where(marked > 0, int(noise), noised.target_noise)

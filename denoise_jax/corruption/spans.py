@@ -6,13 +6,13 @@ Tables resolve 2^-24 or better; a law's tail below 2^-32 is left out and the res
 import dataclasses
 import itertools
 import math
-from fractions import Fraction
+from collections.abc import Sequence
 
 import tensorflow as tf
 
-from denoise_jax.corruption.record import CorruptionError
+from denoise_jax.corruption.symbols import CorruptionError
 
-LAWS = ("geometric", "poisson", "constant", "uniform")
+LAWS = ("geometric", "poisson", "constant", "uniform", "empirical")
 MAX_MEAN = 1000.0  # tables stay below some 22,000 entries
 _TAIL = 2.0**-32
 
@@ -44,13 +44,19 @@ def look_up(probabilities: tuple[float, ...], draws: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.Bucketize(input=draws, boundaries=[b - 2**31 for b in below])
 
 
-def span_law(name: str, mean_span_length: float, max_span_length: int | None = None) -> SpanLaw:
+def span_law(
+    name: str,
+    mean_span_length: float,
+    max_span_length: int | None = None,
+    span_length_weights: Sequence[float] | None = None,
+) -> SpanLaw:
     """The named law.
 
     geometric: P(l) = (1 - 1/m)^(l - 1) / m with m the mean (SpanBERT's family, Joshi et al. 2020).
     poisson: lambda is `mean_span_length`, as in BART (Lewis et al. 2019); zero lengths are told apart as
         `zero`, the rest is the zero-truncated law, of mean lambda / (1 - exp(-lambda)).
     constant: always the mean. uniform: on 1 ... 2 mean - 1.
+    empirical: lengths 1, 2, ... in proportion to `span_length_weights`; the mean is theirs.
     A draw above `max_span_length` is drawn again, as SpanBERT's figures imply: no heap at the limit.
     Raises CorruptionError for an unknown law, or a mean or maximum that the law does not allow.
     """
@@ -58,6 +64,13 @@ def span_law(name: str, mean_span_length: float, max_span_length: int | None = N
         raise CorruptionError(
             f"span_length={name!r} is no law of span lengths; choose one of {', '.join(LAWS)}"
         )
+    if (name == "empirical") != (span_length_weights is not None):
+        raise CorruptionError(
+            f"span_length={name!r} with span_length_weights={span_length_weights}: "
+            "give weights for the empirical law, and for no other"
+        )
+    if name == "empirical":
+        return _empirical(span_length_weights, max_span_length)
     mean = float(mean_span_length)
     least = 0.1 if name == "poisson" else 1.0
     if not least <= mean <= MAX_MEAN:
@@ -67,15 +80,29 @@ def span_law(name: str, mean_span_length: float, max_span_length: int | None = N
     if name in ("constant", "uniform") and (mean if name == "constant" else 2 * mean) % 1:
         unit = "a whole number" if name == "constant" else "a multiple of 0.5"
         raise CorruptionError(f"mean_span_length={mean_span_length} must be {unit} for the {name} law")
-    if max_span_length is not None and (max_span_length < 1 or max_span_length % 1):
-        raise CorruptionError(
-            f"max_span_length={max_span_length} must be a whole number of tokens, 1 or more"
-        )
+    _check_maximum(max_span_length)
     if name == "constant" and max_span_length is not None and max_span_length < mean:
         raise CorruptionError(f"max_span_length={max_span_length} is below the constant length {mean:g}")
     longest = math.inf if max_span_length is None else int(max_span_length)
     zero = math.exp(-mean) if name == "poisson" else 0.0
     return SpanLaw(_positive(name, mean, longest), zero)
+
+
+def _empirical(weights: Sequence[float], max_span_length: int | None) -> SpanLaw:
+    _check_maximum(max_span_length)
+    kept = tuple(float(weight) for weight in weights)[:max_span_length]
+    if not all(0 <= weight < math.inf for weight in kept) or not sum(kept) > 0:
+        raise CorruptionError(
+            f"span_length_weights={tuple(weights)} must be finite, not negative, and not all 0"
+        )
+    return SpanLaw(kept)
+
+
+def _check_maximum(max_span_length: int | None) -> None:
+    if max_span_length is not None and (max_span_length < 1 or max_span_length % 1):
+        raise CorruptionError(
+            f"max_span_length={max_span_length} must be a whole number of tokens, 1 or more"
+        )
 
 
 def _positive(name: str, mean: float, longest: float) -> tuple[float, ...]:
@@ -92,13 +119,3 @@ def _positive(name: str, mean: float, longest: float) -> tuple[float, ...]:
     enough = math.ceil(mean + 12 * math.sqrt(mean) + 20)
     logs = [k * math.log(mean) - math.lgamma(k + 1) for k in range(1, int(min(longest, enough)) + 1)]
     return tuple(math.exp(log - max(logs)) for log in logs)
-
-
-def exact_share(share: float, field: str) -> Fraction:
-    """The fraction a decimal option means, so that 7 % of 100 tokens is 7, and not 8 by a rounding error.
-
-    Raises CorruptionError, naming `field`, outside 0 ... 1.
-    """
-    if not 0 <= share <= 1:
-        raise CorruptionError(f"{field}={share} must lie between 0 and 1")
-    return Fraction(repr(float(share))).limit_denominator(10**6)

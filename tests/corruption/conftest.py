@@ -1,20 +1,57 @@
-"""A small vocabulary, runs of one corruption under many keys, and the audit that every record must pass."""
+"""A small vocabulary, windows of one text under many keys, and the audit that every record must pass."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from denoise_jax.corruption.record import Noised, Op, Symbols, TargetNoise, clean, replay
+from denoise_jax.corruption.record import Noised, Op, TargetNoise, clean, replay, split
+from denoise_jax.corruption.symbols import Symbols
 
 MASK = 4
-PROTECTED = (0, 1, 2, 3)  # padding, start, end, separator
+PROTECTED = (0, 1, 2, 3)  # padding, start, end, separator of documents
+
+
+class Example(NamedTuple):
+    """One example of a record, in NumPy; sources count from 1."""
+
+    ids: np.ndarray
+    source: np.ndarray
+    span: np.ndarray
+    op: np.ndarray
+    targets: np.ndarray
+    target_noise: np.ndarray
+    outputs: np.ndarray
+    output_source: np.ndarray
+    sentence_ids: np.ndarray
+
+
+def examples_of(noised: Noised) -> list[Example]:
+    columns = {name: values.numpy() for name, values in split(noised).items()}
+    sentences = tf.RaggedTensor.from_row_lengths(noised.sentence_ids, noised.target_rows.sizes).numpy()
+    count = int(noised.rows.count)
+    rows = [Example(*(columns[name][i] for name in Example._fields[:-1]), sentences[i]) for i in range(count)]
+    return [row._replace(sentence_ids=row.sentence_ids - min(row.sentence_ids, default=1) + 1) for row in rows]
 
 
 @pytest.fixture(scope="session")
 def symbols() -> Symbols:
-    return Symbols(mask_token=MASK, vocab_size=1000, protected=PROTECTED)
+    """Ids 0 to 3 protected, 4 the mask, 5 marks a rotation, 6 ends sentences, 900 to 999 are sentinels.
+
+    Ids from 10 to 799 are text; those divisible by 3 begin no word.
+    """
+    return Symbols(
+        mask_token=MASK,
+        vocab_size=1000,
+        protected=PROTECTED,
+        rotation_token=5,
+        separator=6,
+        sentinels=tuple(range(900, 1000)),
+        modes={"[R]": 800, "[S]": 801, "[X]": 802},
+        word_starts=np.arange(1000) % 3 != 0,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -31,40 +68,52 @@ def text() -> Callable[..., Noised]:
 
 
 @pytest.fixture(scope="session")
-def draw_many() -> Callable[..., list[Noised]]:
-    """draw_many(corruption, record, keys) is the record, in NumPy, under each of that many different keys."""
+def examples() -> Callable[[Noised], list[Example]]:
+    """examples(record) is the list of its examples, in NumPy."""
+    return examples_of
 
-    def run(corruption, noised: Noised, keys: int, seed: int = 0) -> list[Noised]:
-        examples = tf.data.Dataset.range(keys).map(
-            lambda i: Noised(*corruption(noised, tf.stack([seed + 1, i])))
-        )
-        return [Noised(*columns) for columns in examples.as_numpy_iterator()]
+
+@pytest.fixture(scope="session")
+def draw_many() -> Callable[..., list[Example]]:
+    """draw_many(corruption, clean record of one text, keys) is that text under each of that many keys."""
+
+    def run(corruption, noised: Noised, keys: int, seed: int = 0) -> list[Example]:
+        def copies(values):
+            return tf.RaggedTensor.from_row_lengths(
+                tf.tile(values, [keys]), tf.fill([keys], tf.size(values, tf.int64))
+            )
+
+        window = clean(copies(noised.targets), copies(noised.sentence_ids))
+        return examples_of(corruption(window, tf.range(keys, dtype=tf.int64) + seed * 10**9))
 
     return run
 
 
 @pytest.fixture(scope="session")
-def audit() -> Callable[[Noised], None]:
+def audit() -> Callable[[Example], None]:
     """Checks what the record promises after any chain: replay, whole accounts, no zeros, equal lengths."""
 
-    def check(noised: Noised) -> None:
-        noised = Noised(*(np.asarray(column) for column in noised))
-        assert all(column.dtype == np.int32 for column in noised)
-        assert len({len(column) for column in noised[:4]}) == 1
-        assert len({len(column) for column in noised[4:]}) == 1
-        if 0 not in noised.targets:
-            assert all((column > 0).all() for column in noised)
-        np.testing.assert_array_equal(replay(Noised(*map(tf.constant, noised)), MASK), noised.ids)
-        kept = noised.source[noised.op == Op.KEEP]
-        visible = 1 + np.flatnonzero(noised.target_noise == TargetNoise.VISIBLE)
+    def check(row: Example) -> None:
+        assert all(column.dtype == np.int32 for column in row)
+        assert len({len(column) for column in row[:4]}) == 1
+        assert len(row.targets) == len(row.target_noise) == len(row.sentence_ids)
+        assert len(row.outputs) == len(row.output_source)
+        if 0 not in row.targets:
+            assert all((column > 0).all() for column in row)
+        one = clean(tf.constant(row.targets))._replace(
+            ids=tf.constant(row.ids), source=tf.constant(row.source), op=tf.constant(row.op)
+        )
+        np.testing.assert_array_equal(replay(one, MASK), row.ids)
+        kept = row.source[row.op == Op.KEEP]
+        visible = 1 + np.flatnonzero(row.target_noise == TargetNoise.VISIBLE)
         np.testing.assert_array_equal(np.sort(kept), visible)
-        deleted = np.sum(noised.target_noise == TargetNoise.DELETED)
-        assert np.sum(noised.span - 1) == len(noised.targets) - deleted
-        masks = noised.op == Op.MASK
-        assert (noised.span[masks] >= 2).all()
-        assert (noised.target_noise[noised.source[masks] - 1] == TargetNoise.HIDDEN).all()
-        assert (noised.span[noised.op == Op.KEEP] == 2).all()
-        assert (noised.span[noised.op == Op.INSERT] == 1).all()
+        deleted = np.sum(row.target_noise == TargetNoise.DELETED)
+        assert np.sum(row.span - 1) == len(row.targets) - deleted
+        masks = (row.op == Op.MASK) | (row.op == Op.RANDOM)
+        assert (row.span[masks] >= 2).all()
+        assert (row.target_noise[row.source[masks] - 1] == TargetNoise.HIDDEN).all()
+        assert (row.span[row.op == Op.KEEP] == 2).all()
+        assert (row.span[row.op == Op.INSERT] == 1).all()
 
     return check
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from denoise_jax.corruption import keys, presets
 from denoise_jax.corruption.compose import chain
 from denoise_jax.corruption.infilling import text_infilling
-from denoise_jax.corruption.record import CorruptionError, Noised, Op, Symbols, TargetNoise, clean
+from denoise_jax.corruption.record import Noised, Op, TargetNoise, clean
+from denoise_jax.corruption.symbols import CorruptionError, Symbols
 from denoise_jax.corruption.sentences import sentence_permutation
 
 SYMBOLS = Symbols(mask_token=4, vocab_size=1000, protected=(0, 1, 2, 3))

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from denoise_jax.corruption.infilling import _spans_on_ring, text_infilling
-from denoise_jax.corruption.record import CorruptionError, Noised, Op, Symbols, TargetNoise, clean
+from denoise_jax.corruption.record import Noised, Op, TargetNoise, clean
+from denoise_jax.corruption.symbols import CorruptionError, Symbols
 from denoise_jax.corruption.spans import exact_share, span_law
 
 SYMBOLS = Symbols(mask_token=4, vocab_size=1000, protected=(0, 1, 2, 3))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from denoise_jax.corruption.record import CorruptionError, Noised, Op, clean
+from denoise_jax.corruption.record import Noised, Op, clean
+from denoise_jax.corruption.symbols import CorruptionError
 from denoise_jax.corruption.sentences import sentence_permutation
 
 

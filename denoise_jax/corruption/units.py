@@ -1,0 +1,51 @@
+"""What noise counts and chooses: tokens, or whole words."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from denoise_jax.corruption.record import Noised
+from denoise_jax.corruption.rows import Rows, rows_of_sizes
+from denoise_jax.corruption.symbols import CorruptionError, Symbols
+
+UNITS = ("token", "word")
+
+
+class Units(NamedTuple):
+    """The units of the columns that noise may touch; n columns, u units in the whole window."""
+
+    eligible: tf.Tensor  # [n] bool: columns that belong to a unit
+    of: tf.Tensor  # [n] unit of each eligible column, ascending from 0; others have u
+    rows: Rows  # of the u units
+
+    def spread(self, values: tf.Tensor) -> tf.Tensor:
+        """Each column's own of the units' flags or int32 values [u]: [n]; False or 0 outside all units."""
+        return tf.gather(tf.concat([values, tf.zeros([1], values.dtype)], 0), self.of)
+
+
+def units(symbols: Symbols, noised: Noised, unit: str, eligible: tf.Tensor | None = None) -> Units:
+    """Units of the columns where `eligible` (bool [n]; default: text that no noise has written) is set.
+
+    A word is a piece that begins one and the eligible pieces behind it. A piece whose left neighbour is not
+    eligible, or in another example, begins a word too: so the first word of a text can be hidden as well,
+    which BART's released code never does for a text without a leading space.
+    """
+    eligible = symbols.eligible(noised) if eligible is None else eligible
+    begins = eligible
+    if unit == "word":
+        before = tf.concat([[False], eligible[:-1]], 0)
+        first = noised.rows.place == 0
+        begins = eligible & (symbols.begins_word(noised.ids, "unit='word'") | ~before | first)
+    begins = tf.cast(begins, tf.int32)
+    rows = rows_of_sizes(noised.rows.sum(begins))
+    of = tf.where(eligible, tf.cumsum(begins) - 1, rows.columns)
+    return Units(eligible, of, rows)
+
+
+def check_unit(symbols: Symbols, unit: str, allowed: tuple[str, ...] = UNITS) -> str:
+    """`unit`, checked when a corruption is built: CorruptionError if unknown, or words that none can tell."""
+    if unit not in allowed:
+        raise CorruptionError(f"unit={unit!r} is no unit of text; choose one of {', '.join(allowed)}")
+    if unit == "word":
+        symbols.begins_word(tf.constant([0]), "unit='word'")
+    return unit
