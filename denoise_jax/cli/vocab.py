@@ -30,6 +30,8 @@ class VocabArguments:
     """Share of characters that get a piece of their own."""
     byte_fallback: bool = False
     """Spell unknown characters in bytes instead of <unk>; takes 256 pieces."""
+    sentinels: int = 100
+    """Symbols <extra_id_0>, ... that stand for spans in span corruption (T5, UL2); part of the size."""
     control_symbols: tuple[str, ...] = ()
     """Further reserved symbols, such as language tokens."""
 
@@ -41,8 +43,12 @@ def main(argv: list[str]) -> int:
         raise UserError("vocab: give either --task NAME or text files, and not both")
     if not 0.98 <= arguments.character_coverage <= 1:
         raise UserError(f"--character-coverage {arguments.character_coverage} is not between 0.98 and 1")
-    if arguments.size < 8:
-        raise UserError(f"--size {arguments.size} leaves no room beside the reserved ids")
+    if arguments.sentinels < 0:
+        raise UserError(f"--sentinels {arguments.sentinels} must be 0 or more")
+    if arguments.size < 16 + arguments.sentinels + len(arguments.control_symbols):
+        raise UserError(
+            f"--size {arguments.size} leaves no room beside the reserved ids and --sentinels {arguments.sentinels}"
+        )
     if Path(arguments.output).exists() and not Path(arguments.output).is_dir():
         raise UserError(f"--output {arguments.output} is a file; name a folder")
     from denoise_jax.data import vocabulary
@@ -54,6 +60,7 @@ def main(argv: list[str]) -> int:
         model_type=arguments.model_type,
         character_coverage=arguments.character_coverage,
         byte_fallback=arguments.byte_fallback,
+        sentinels=arguments.sentinels,
         control_symbols=arguments.control_symbols,
     )
     print(f"wrote {trained.path}: {len(trained)} pieces, mask id {trained.mask_id}, {trained.fingerprint()}")

@@ -53,7 +53,7 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def build(name: str, symbols: Symbols) -> Corruption:
+def build(name: str, symbols: Symbols, *, max_tokens: int = 512) -> Corruption:
     """The corruption called `name`; raises CorruptionError that tells the nearest names."""
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=3)

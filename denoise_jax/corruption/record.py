@@ -150,6 +150,17 @@ def delete(noised: Noised, where: tf.Tensor) -> Noised:
     return keep(noised, index)._replace(target_noise=_marked(noised, where, TargetNoise.DELETED))
 
 
+def truncate(noised: Noised, limit: int) -> Noised:
+    """Without the columns past the first `limit` of each example; targets that only they showed are deleted.
+
+    Tokens that a lost mask stood for stay hidden: with the mask its account of them is lost.
+    """
+    lost = noised.rows.place >= limit
+    index, _ = noised.rows.where(~lost)
+    gone = _marked(noised, lost & (noised.op == Op.KEEP), TargetNoise.DELETED)
+    return keep(noised, index)._replace(target_noise=gone)
+
+
 def insert(noised: Noised, before: tf.Tensor, rows: Rows, ids: tf.Tensor, op: int = Op.INSERT) -> Noised:
     """With z new columns that stand for nothing: ids [z], before the old columns `before` [z], ascending.
 

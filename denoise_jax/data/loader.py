@@ -18,6 +18,7 @@ import tensorflow as tf
 from denoise_jax.config import DataConfig
 from denoise_jax.data import tasks
 from denoise_jax.data.packing import DenoisingFeatureConverter
+from denoise_jax.data.preprocessors import Reading
 from denoise_jax.data.vocabulary import Vocabulary
 from denoise_jax.errors import ConfigError, DataError
 
@@ -135,14 +136,16 @@ def _rows(
     *,
     training: bool,
 ) -> tf.data.Dataset:
+    rows_per_step = config.batch_size // config.shards
+    per_step = rows_per_step * (config.target_length if config.pack else 1)
     examples = tasks.open_shard(
         task,
         split,
         lengths={"inputs": config.input_length, "targets": config.piece_length},
-        shard=shard,
         num_shards=config.shards if training else 1,
         seed=config.seed if training else 0,
         training=training,
+        how=Reading(shard, per_step if training else None, config.pack),
     )
     converter = DenoisingFeatureConverter(pack=config.pack, bos_id=vocabulary.bos_id)
     return converter(examples, {"inputs": config.input_length, "targets": config.target_length})

@@ -1,35 +1,79 @@
 """SeqIO preprocessors: text → sentences → tokens → pieces → noise.
 
 `denoising(...)` is the whole list for a task. Each part also works alone in any `seqio.Task`.
-Features of an example, all int32 [n]: `targets` (clean), `inputs` (corrupted), and where each token came
-from: `inputs_source`, `inputs_span`, `inputs_op`, `targets_noise` (see `corruption/record.py`).
+Features of an example, all int32: `inputs` [n] (corrupted) and `targets` [t] (what the decoder writes), and
+where each token came from: `inputs_source`, `inputs_span`, `inputs_op` [n] (see `corruption/record.py`),
+`targets_source` and `targets_kind` [t] (see `corruption/kinds.py`). Sources count the tokens of the clean
+text from 1; but for corruptions that ask for a part of it, `targets` is the clean text.
 """
 
 import contextlib
 import contextvars
+import dataclasses
+import functools
+from collections.abc import Callable
 
 import seqio
 import tensorflow as tf
 
 from denoise_jax.corruption import keys, presets, record
+from denoise_jax.corruption.kinds import TargetKind, output_kinds
+from denoise_jax.corruption.rows import Rows
+from denoise_jax.corruption.symbols import CorruptionError, Symbols
 from denoise_jax.data.grouping import greedy_groups
 from denoise_jax.data.sentences import split_sentences
-from denoise_jax.data.vocabulary import EOS_ID, Vocabulary, seqio_vocabulary
+from denoise_jax.data.vocabulary import EOS_ID, ROTATION, Vocabulary, seqio_vocabulary
 from denoise_jax.errors import DataError
 
-_noise_shard: contextvars.ContextVar[int] = contextvars.ContextVar("noise_shard", default=0)
+WINDOW = 64  # examples that are given noise together; part of what a run's noise depends on
 
-PROVENANCE = ("inputs_source", "inputs_span", "inputs_op", "targets_noise")
+PROVENANCE = ("inputs_source", "inputs_span", "inputs_op", "targets_source", "targets_kind")
 
 
-def denoising(task: str, corruption: str) -> list:
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How the datasets built at this moment are read; SeqIO tells preprocessors nothing of it.
+
+    `per_step` is how much of this data shard a training step takes, in tokens of the targets, </s> included,
+    or in examples where `packed` is false; None where no training reads, and schedules are at their end.
+    """
+
+    shard: int = 0
+    per_step: int | None = None
+    packed: bool = True
+    with_text: bool = False  # add features `text` and `text_noise` [m], the clean tokens and their TargetNoise
+
+
+_reading: contextvars.ContextVar[Reading] = contextvars.ContextVar("reading", default=Reading())
+
+
+@contextlib.contextmanager
+def reading(how: Reading):
+    """Datasets built here are read as `how` says."""
+    token = _reading.set(how)
+    try:
+        yield
+    finally:
+        _reading.reset(token)
+
+
+def denoising(
+    task: str, corruption: str | Callable[[Symbols], record.Corruption], *, language: str | None = None
+) -> list:
     """All preprocessors of a denoising task over a source of `text` examples.
 
     Args:
       task: name of the task; it keys the noise, so that no two tasks share a stream.
-      corruption: name of a preset in `corruption/presets.py`.
+      corruption: name of a preset in `corruption/presets.py`, or a function that builds the noise from what
+        it must know of the vocabulary.
+      language: a control symbol of the vocabulary. As in mBART (Liu et al. 2020), each sentence then ends in
+        </s>, both sides end in the language token, and the decoder starts from it.
     """
-    return [tokenize_sentences, seqio.CacheDatasetPlaceholder(), cut_documents, corrupt(task, corruption)]
+    tokenize = tokenize_sentences
+    if language is not None:
+        tokenize = functools.partial(tokenize_sentences, close_sentences=True)
+    noise = corrupt(task, corruption, language=language)
+    return [tokenize, seqio.CacheDatasetPlaceholder(), cut_documents, noise]
 
 
 def output_features(vocabulary: str) -> dict[str, seqio.Feature]:
@@ -38,12 +82,19 @@ def output_features(vocabulary: str) -> dict[str, seqio.Feature]:
     return {"inputs": feature, "targets": feature}
 
 
-def tokenize_sentences(dataset: tf.data.Dataset, output_features) -> tf.data.Dataset:
-    """`text` (scalar string) → `targets` [n] and `sentence_ids` [n], 1-based; blank documents are dropped."""
+def tokenize_sentences(
+    dataset: tf.data.Dataset, output_features, *, close_sentences: bool = False
+) -> tf.data.Dataset:
+    """`text` (scalar string) → `targets` [n] and `sentence_ids` [n], 1-based; blank documents are dropped.
+
+    With `close_sentences` each sentence ends in </s>.
+    """
     vocabulary = output_features["targets"].vocabulary
 
     def tokenize(example):
         tokens = vocabulary.encode_tf(split_sentences(example["text"]))
+        if close_sentences:
+            tokens = tf.concat([tokens, tf.fill([tokens.nrows(), 1], EOS_ID)], 1)
         return {
             "targets": tf.cast(tokens.flat_values, tf.int32),
             "sentence_ids": tf.cast(tokens.value_rowids(), tf.int32) + 1,
@@ -81,76 +132,132 @@ def _piece_of_token(sentence_ids: tf.Tensor, limit: int) -> tf.Tensor:
     return tf.gather(greedy_groups([lengths], [limit]), unit)
 
 
-def corrupt(task: str, corruption: str):
-    """Preprocessor that puts the noise of preset `corruption` on `targets`, and closes both sides with </s>.
+def corrupt(
+    task: str, corruption: str | Callable[[Symbols], record.Corruption], *, language: str | None = None
+):
+    """Preprocessor that puts noise on `targets`, and closes both sides with </s> or a language token.
 
-    The key of an example's noise is SeqIO's seed for its place in the stream, with the task, the data shard
-    and the example's content folded in: SeqIO alone gives every shard and every task the same seeds.
+    Sentences are those of the feature `sentence_ids`; without it a text is one sentence. For the other
+    arguments see `denoising`. The key of an example's noise is SeqIO's seed for its window's place in the
+    stream, with the task, the data shard, its place in the window and its content folded in: SeqIO alone
+    gives every shard and every task the same seeds.
+
     Inputs longer than `sequence_length["inputs"]` are cut before </s>, and targets that only the cut part
-    showed count as deleted; targets are never cut here.
+    showed count as deleted; outputs are cut likewise, where a corruption makes them longer than its text.
+    Raises DataError, naming the task, for noise that cannot be built for the vocabulary or the lengths.
     """
 
     def preprocess(dataset, output_features, sequence_length=None):
-        stream = f"{task}/{_noise_shard.get()}"
-        apply = _build(task, corruption, noise_symbols(output_features["targets"].vocabulary))
-        input_limit = None if sequence_length is None else sequence_length["inputs"] - 1
+        how = _reading.get()
+        name = f"{task}/{how.shard}"
+        limits = {side: length - 1 for side, length in (sequence_length or {}).items()}
+        vocabulary = Vocabulary(output_features["targets"].vocabulary.sentencepiece_model_file)
+        closing = EOS_ID if language is None else _language_id(task, vocabulary, language)
+        symbols = noise_symbols(vocabulary, closed_sentences=language is not None)
+        apply = _build(task, corruption, symbols, limits.get("targets"))
+
+        def steps(seen, window):
+            sizes = tf.cast(window["targets"].row_lengths(), tf.int64)
+            taken = sizes + 1 if how.packed else tf.ones_like(sizes)
+            before = seen + tf.cumsum(taken, exclusive=True)
+            return seen + tf.reduce_sum(taken), {**window, "steps": before // how.per_step}
 
         @seqio.map_over_dataset(num_seeds=1)
-        def apply_noise(example, seed):
-            targets = example["targets"]
-            key = keys.stream(tf.stack(seed), stream) + _content_hash(targets)
-            noised = apply(record.clean(targets, example["sentence_ids"]), key)
-            return _close(noised, input_limit)
+        def apply_noise(window, seed):
+            clean = record.clean(window["targets"], window.get("sentence_ids"), window.get("steps"))
+            place = tf.range(tf.cast(clean.rows.count, tf.int64))
+            key = keys.stream(seed[0] + seed[1] * 2**32 + place, name)
+            noised = apply(clean, key + keys.content_keys(clean.targets, clean.rows))
+            features = _close(noised, limits, closing)
+            if language is not None:
+                features["decoder_start"] = tf.fill([clean.rows.count, 1], closing)
+            if how.with_text:
+                columns = record.split(noised)
+                features |= {"text": columns["targets"], "text_noise": columns["target_noise"]}
+            return features
 
-        return apply_noise(dataset)
+        wanted = [name for name in ("targets", "sentence_ids") if name in dataset.element_spec]
+        if set(wanted) != set(dataset.element_spec):
+            dataset = dataset.map(lambda example: {name: example[name] for name in wanted})
+        windows = dataset.ragged_batch(WINDOW)
+        if how.per_step is not None:
+            windows = windows.scan(tf.constant(0, tf.int64), steps)
+        return apply_noise(windows).unbatch()
 
     return preprocess
 
 
-@contextlib.contextmanager
-def noise_shard(shard: int):
-    """Datasets built here draw the noise of data shard `shard`; SeqIO tells preprocessors of none."""
-    token = _noise_shard.set(shard)
-    try:
-        yield
-    finally:
-        _noise_shard.reset(token)
+def noise_symbols(vocabulary: Vocabulary, *, closed_sentences: bool = False) -> Symbols:
+    """What the noise must know of a vocabulary: its symbols, and where words begin.
+
+    With `closed_sentences`, </s> ends sentences and travels with them.
+    """
+    return Symbols(
+        mask_token=vocabulary.mask_id,
+        vocab_size=len(vocabulary),
+        protected=vocabulary.control_ids,
+        separator=EOS_ID if closed_sentences else None,
+        rotation_token=vocabulary.symbol_id(ROTATION),
+        sentinels=vocabulary.sentinel_ids,
+        modes=vocabulary.mode_ids,
+        word_starts=vocabulary.word_starts,
+    )
 
 
-def _build(task: str, corruption: str, symbols: record.Symbols) -> record.Corruption:
+def _build(task: str, corruption, symbols: Symbols, max_tokens: int | None) -> record.Corruption:
     try:
-        return presets.build(corruption, symbols)
-    except record.CorruptionError as error:
+        if callable(corruption):
+            return corruption(symbols)
+        return presets.build(corruption, symbols, **({} if max_tokens is None else {"max_tokens": max_tokens}))
+    except CorruptionError as error:
         raise DataError(f"task {task!r}: {error}") from None
 
 
-def noise_symbols(vocabulary: seqio.SentencePieceVocabulary) -> record.Symbols:
-    """What the noise must know of a vocabulary: the mask, the size, and the ids that it may not touch."""
-    own = Vocabulary(vocabulary.sentencepiece_model_file)
-    return record.Symbols(mask_token=own.mask_id, vocab_size=len(own), protected=own.control_ids)
+def _language_id(task: str, vocabulary: Vocabulary, language: str) -> int:
+    index = vocabulary.symbol_id(language)
+    if index is None:
+        raise DataError(
+            f"task {task!r}: language={language!r} is no control symbol of vocabulary {vocabulary.path}; "
+            "train one with `denoise-jax vocab --control-symbols`"
+        )
+    return index
 
 
-def _content_hash(tokens: tf.Tensor) -> tf.Tensor:
-    return tf.bitcast(tf.fingerprint(tokens[tf.newaxis])[0], tf.int64)
-
-
-def _close(noised: record.Noised, input_limit: int | None) -> dict[str, tf.Tensor]:
-    """Features of one example: both sides end in </s>, which stands for itself."""
-    end = tf.size(noised.targets) + 1
-    target_noise = noised.target_noise
-    if input_limit is not None:
-        lost = tf.boolean_mask(noised.source[input_limit:], noised.op[input_limit:] == record.Op.KEEP)
-        deleted = tf.fill(tf.shape(lost), int(record.TargetNoise.DELETED))
-        target_noise = tf.tensor_scatter_nd_update(target_noise, lost[:, tf.newaxis] - 1, deleted)
-
-    def inputs(column, last):
-        return tf.concat([column[:input_limit], [last]], 0)
-
-    return {
-        "inputs": inputs(noised.ids, EOS_ID),
-        "targets": tf.concat([noised.targets, [EOS_ID]], 0),
-        "inputs_source": inputs(noised.source, end),
-        "inputs_span": inputs(noised.span, 2),
-        "inputs_op": inputs(noised.op, int(record.Op.KEEP)),
-        "targets_noise": tf.concat([target_noise, [int(record.TargetNoise.VISIBLE)]], 0),
+def _close(noised: record.Noised, limits: dict[str, int], closing: int) -> dict[str, tf.RaggedTensor]:
+    """Features of each example, ragged; both sides end in the token `closing`, which stands for itself."""
+    if "inputs" in limits:
+        too_long = tf.reduce_max(noised.rows.sizes) > limits["inputs"]
+        noised = tf.cond(too_long, lambda: record.truncate(noised, limits["inputs"]), lambda: noised)
+    end = noised.target_rows.sizes + 1
+    closed = functools.partial(_closed, noised.rows)
+    features = {
+        "inputs": closed(noised.ids, closing),
+        "inputs_source": closed(noised.source - noised.rows.spread(noised.target_rows.starts), end),
+        "inputs_span": closed(noised.span, 2),
+        "inputs_op": closed(noised.op, int(record.Op.KEEP)),
     }
+    closed = functools.partial(_closed, noised.output_rows)
+    source = noised.output_source - noised.output_rows.spread(noised.target_rows.starts)
+    outputs = {
+        "targets": closed(noised.outputs, closing),
+        "targets_source": closed(source, end),
+        "targets_kind": closed(output_kinds(noised), int(TargetKind.VISIBLE)),
+    }
+    if "targets" in limits and noised.outputs is not noised.targets:
+        outputs = {name: _cut(column, limits["targets"]) for name, column in outputs.items()}
+    return features | outputs
+
+
+def _closed(rows: Rows, column: tf.Tensor, last: tf.Tensor | int) -> tf.RaggedTensor:
+    """The column [n] of each example with one more value, `last` (scalar or [e]), behind it."""
+    last = last + tf.zeros_like(rows.sizes)
+    ends = rows.starts + rows.sizes
+    places = [tf.range(rows.columns) + rows.of, ends + tf.range(rows.count)]
+    return tf.RaggedTensor.from_row_lengths(
+        tf.dynamic_stitch(places, [column, last]), rows.sizes + 1, validate=False
+    )
+
+
+def _cut(column: tf.RaggedTensor, limit: int) -> tf.RaggedTensor:
+    """The first `limit` values of each example and its last."""
+    return tf.concat([column[:, :-1][:, :limit], column[:, -1:]], 1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import seqio
 import tensorflow as tf
 
-from denoise_jax.data.preprocessors import PROVENANCE, noise_shard, tokenize_sentences
+from denoise_jax.data.preprocessors import PROVENANCE, Reading, reading, tokenize_sentences
 from denoise_jax.data.vocabulary import seqio_vocabulary
 from denoise_jax.errors import DataError, nearest
 
@@ -56,7 +56,7 @@ def texts(task: seqio.Task | seqio.Mixture, split: str):
     """
     for member in _members(task, split):
         dataset = member.source.get_dataset(split=split, shuffle=False)
-        for preprocessor in itertools.takewhile(lambda p: p is not tokenize_sentences, member.preprocessors):
+        for preprocessor in itertools.takewhile(lambda p: not _tokenizes(p), member.preprocessors):
             dataset = preprocessor(dataset)
         if not isinstance(dataset.element_spec, dict) or "text" not in dataset.element_spec:
             raise DataError(
@@ -77,12 +77,12 @@ def open_shard(
     split: str,
     *,
     lengths: dict[str, int],
-    shard: int,
     num_shards: int,
     seed: int,
     training: bool,
+    how: Reading,
 ) -> tf.data.Dataset:
-    """Examples of logical shard `shard` of `num_shards`.
+    """Examples of logical shard `how.shard` of `num_shards`.
 
     Training repeats and shuffles for ever; otherwise the shard is read once, in order. All shards share the
     seed of the order, since SeqIO deals out examples in turn where there are fewer files than shards; the
@@ -94,14 +94,18 @@ def open_shard(
         "split": split,
         "shuffle": training,
         "seed": seed,
-        "shard_info": seqio.ShardInfo(shard, num_shards) if num_shards > 1 else None,
+        "shard_info": seqio.ShardInfo(how.shard, num_shards) if num_shards > 1 else None,
         "num_epochs": None if training else 1,
         "try_in_mem_cache": False,
     }
     if isinstance(task, seqio.Mixture):
-        options["passthrough_features"] = PROVENANCE
-    with noise_shard(shard):
+        options["passthrough_features"] = [*PROVENANCE, *(["text", "text_noise"] if how.with_text else [])]
+    with reading(how):
         return task.get_dataset(**options)
+
+
+def _tokenizes(preprocessor) -> bool:
+    return getattr(preprocessor, "func", preprocessor) is tokenize_sentences
 
 
 def _members(task: seqio.Task | seqio.Mixture, split: str) -> list[seqio.Task]:

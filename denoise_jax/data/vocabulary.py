@@ -6,12 +6,14 @@ TensorFlow is imported only by `seqio_vocabulary`, so that generation starts wit
 import functools
 import hashlib
 import io
+import itertools
 import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import sentencepiece
 
 from denoise_jax.errors import DataError
@@ -25,9 +27,11 @@ PAD_ID, EOS_ID, UNK_ID, BOS_ID = 0, 1, 2, 3
 MASK = "<mask>"
 ROTATION = "<rotation>"
 SEPARATOR = "<sep>"
+MODES = ("[R]", "[S]", "[X]")  # UL2's: regular spans, prefix, extreme spans
+SENTINEL = "<extra_id_{}>"  # T5's spelling
 # Control symbols follow the four ids above in this order. Text that contains their names never yields
 # their ids, so nobody can type a mask into a corpus.
-CONTROL_SYMBOLS = (MASK, ROTATION, SEPARATOR)
+CONTROL_SYMBOLS = (MASK, ROTATION, SEPARATOR, *MODES)
 
 
 class Vocabulary:
@@ -71,6 +75,28 @@ class Vocabulary:
     def control_ids(self) -> tuple[int, ...]:
         """Ids that are symbols and not text: padding, </s>, <s>, the mask and its kin."""
         return tuple(i for i in range(len(self)) if self.processor.is_control(i))
+
+    def symbol_id(self, symbol: str) -> int | None:
+        """Id of a control symbol, or None where the vocabulary has none of that name."""
+        index = self.processor.piece_to_id(symbol)
+        return index if index != UNK_ID and self.processor.is_control(index) else None
+
+    @property
+    def sentinel_ids(self) -> tuple[int, ...]:
+        """Ids of <extra_id_0>, <extra_id_1>, ... as far as they go."""
+        ids = (self.symbol_id(SENTINEL.format(k)) for k in itertools.count())
+        return tuple(itertools.takewhile(lambda index: index is not None, ids))
+
+    @property
+    def mode_ids(self) -> dict[str, int]:
+        """Ids of the mode tokens that it has, by name."""
+        ids = {name: self.symbol_id(name) for name in MODES}
+        return {name: index for name, index in ids.items() if index is not None}
+
+    @property
+    def word_starts(self) -> np.ndarray:
+        """For each id whether the piece begins a word, bool [V]."""
+        return np.array([self.piece(i).startswith(_SPACE) for i in range(len(self))])
 
     def fingerprint(self) -> str:
         """First 16 hexadecimal digits of the model file's SHA-256."""
@@ -133,6 +159,7 @@ def train(
     model_type: str = "unigram",
     character_coverage: float = 0.9999,
     byte_fallback: bool = False,
+    sentinels: int = 0,
     control_symbols: Sequence[str] = (),
 ) -> Vocabulary:
     """Trains a vocabulary (Kudo & Richardson 2018) and writes it whole or not at all.
@@ -144,12 +171,14 @@ def train(
       model_type: "unigram" or "bpe".
       character_coverage: share of characters that get a piece of their own.
       byte_fallback: spell unknown characters in bytes (takes 256 pieces) instead of <unk>.
+      sentinels: symbols <extra_id_0>, <extra_id_1>, ... that stand for spans in span corruption (T5).
       control_symbols: further reserved symbols, such as language or mode tokens.
 
     Raises:
       DataError: no text, or a size that SentencePiece cannot reach with this text.
     """
     counts = {"documents": 0, "characters": 0}
+    symbols = [*CONTROL_SYMBOLS, *map(SENTINEL.format, range(sentinels)), *control_symbols]
 
     def lines():
         for text in texts:
@@ -180,14 +209,14 @@ def train(
             eos_id=EOS_ID,
             unk_id=UNK_ID,
             bos_id=BOS_ID,
-            control_symbols=[*CONTROL_SYMBOLS, *control_symbols],
+            control_symbols=symbols,
             max_sentence_length=1 << 20,
             minloglevel=2,
         )
     except RuntimeError as error:
         reason = str(error).split("]")[-1].strip() or str(error)
         raise DataError(f"cannot train a vocabulary of size={size}: {reason}") from None
-    info = {"size": size, "model_type": model_type, "control_symbols": [*CONTROL_SYMBOLS, *control_symbols]}
+    info = {"size": size, "model_type": model_type, "control_symbols": symbols}
     _write(Path(folder), model.getvalue(), {**info, **counts})
     return Vocabulary(folder)
 
