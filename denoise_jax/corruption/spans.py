@@ -40,7 +40,9 @@ class SpanLaw:
 def look_up(probabilities: tuple[float, ...], draws: tf.Tensor) -> tf.Tensor:
     """Index distributed as `probabilities` (scaled to sum to one), from uniform int32 draws; shape kept."""
     total = math.fsum(probabilities)
-    below = itertools.accumulate(p / total * 2**32 for p in probabilities[:-1])
+    # The greatest draws round up to 2^31 here, and would find an index behind the last that has a chance.
+    last = max(index for index, p in enumerate(probabilities) if p > 0)
+    below = itertools.accumulate(p / total * 2**32 for p in probabilities[:last])
     return tf.raw_ops.Bucketize(input=draws, boundaries=[b - 2**31 for b in below])
 
 

@@ -1,0 +1,118 @@
+"""Rates: exact counts, probabilities, schedules, refusals. Seeds are fixed."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from denoise_jax.corruption.keys import draw
+from denoise_jax.corruption.rates import BUDGETS, Linear, Rate, check_budget
+from denoise_jax.corruption.record import LAST_STEP
+from denoise_jax.corruption.rows import rows_of_sizes
+from denoise_jax.corruption.symbols import CorruptionError
+
+ROUNDED = {"ceil": math.ceil, "floor": math.floor, "round": lambda x: math.floor(x + Fraction(1, 2))}
+
+
+def steps(count: int, step: int = LAST_STEP) -> tf.Tensor:
+    return tf.fill([count], tf.constant(step, tf.int64))
+
+
+@settings(max_examples=60)
+@given(
+    thousandths=st.integers(0, 1000),
+    sizes=st.lists(st.integers(0, 2**20), max_size=20),
+    budget=st.sampled_from(sorted(ROUNDED)),
+)
+def test_counts_are_what_the_decimal_says(thousandths, sizes, budget):
+    """Exactly, in each rounding: 0.07 x 100 is 7, though its product in floating point is a little more."""
+    rate = thousandths / 1000
+    exact = [ROUNDED[budget](Fraction(repr(rate)) * size) for size in [*sizes, 100]]
+    for value in (
+        rate,
+        lambda at: tf.fill(tf.shape(at), rate),
+    ):  # a number, and a schedule that computes in float32
+        counts = Rate(value, "rate").counts(tf.constant([*sizes, 100]), steps(len(exact)), budget)
+        assert counts.dtype == tf.int32
+        np.testing.assert_array_equal(counts, exact)
+
+
+def test_stochastic_counts_are_right_in_the_mean():
+    """0.3 x 7 is 2.1: 2 or 3, and the mean within 3 standard errors, 0.3 % false alarms."""
+    keys = tf.range(20_000, dtype=tf.int64)
+    counts = Rate(0.3, "rate").counts(tf.fill([20_000], 7), steps(20_000), "stochastic", keys).numpy()
+    assert set(counts.tolist()) == {2, 3}
+    assert abs(counts.mean() - 2.1) < 3 * 0.3 / math.sqrt(20_000)
+    for rate, size in ((0.3, 10), (0.0, 9), (1.0, 9)):  # nothing to round
+        counts = Rate(rate, "rate").counts(tf.fill([500], size), steps(500), "stochastic", keys[:500])
+        assert set(counts.numpy().tolist()) == {round(rate * size)}
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.3, 0.999])
+def test_hits_come_with_the_rates_probability(rate):
+    """|z| below 4 for 100,000 draws: 1 false alarm in 16,000; a constant schedule hits the same columns."""
+    rows = rows_of_sizes(tf.fill([1000], 100))
+    draws = draw(tf.range(1000, dtype=tf.int64), "hits", rows)
+    hits = Rate(rate, "rate").hits(draws, rows, steps(1000)).numpy()
+    assert abs(hits.mean() - rate) < 4 * math.sqrt(rate * (1 - rate) / hits.size)
+    scheduled = Rate(Linear(rate, rate, 1), "rate").hits(draws, rows, steps(1000))
+    np.testing.assert_array_equal(scheduled, hits)
+
+
+def test_hits_never_and_always():
+    rows = rows_of_sizes(tf.constant([3]))
+    extremes = tf.constant([-(2**31), 0, 2**31 - 1])
+    for share, expected in ((0, False), (1, True), (False, False), (True, True)):
+        assert (Rate(share, "rate").hits(extremes, rows, steps(1)).numpy() == expected).all()
+
+
+def test_a_linear_schedule_is_flat_on_both_sides():
+    schedule = Linear(0.1, 0.5, steps=100, begin=50)
+    shares = schedule(tf.constant([0, 50, 51, 100, 150, 151, LAST_STEP], tf.int64))
+    assert shares.dtype == tf.float64
+    np.testing.assert_allclose(shares, [0.1, 0.1, 0.104, 0.3, 0.5, 0.5, 0.5], rtol=1e-12)
+
+
+def test_a_schedule_gives_each_example_the_share_of_its_step():
+    rate = Rate(Linear(0.1, 0.3, steps=100), "rate")
+    at = tf.constant([0, 50, 100, 7, LAST_STEP], tf.int64)
+    assert rate.counts(tf.constant([100] * 5), at).numpy().tolist() == [10, 20, 30, 12, 30]  # 11.4, up
+    rows = rows_of_sizes(tf.fill([5], 20_000))
+    hits = tf.cast(rate.hits(draw(tf.range(5, dtype=tf.int64), "hits", rows), rows, at), tf.int32)
+    shares = rows.sum(hits).numpy() / 20_000
+    np.testing.assert_allclose(shares, [0.1, 0.2, 0.3, 0.114, 0.3], atol=4 * 0.46 / math.sqrt(20_000))
+
+
+def test_a_schedule_that_strays_is_clipped():
+    rate = Rate(lambda at: tf.where(at == 17, 1.5, 0.5), "rate")  # 17 is not among the steps tried
+    assert rate.counts(tf.constant([10, 10]), tf.constant([17, 18], tf.int64)).numpy().tolist() == [10, 5]
+
+
+def test_only_a_rate_of_zero_is_never():
+    assert Rate(0.0, "rate").never
+    assert not Rate(0.001, "rate").never
+    assert not Rate(Linear(0.0, 0.0, 1), "rate").never  # nobody can tell what a schedule will do
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, math.inf, 30])
+def test_shares_outside_0_to_1_are_refused(value):
+    with pytest.raises(CorruptionError, match=f"some_rate={value:g} must lie between 0 and 1"):
+        Rate(value, "some_rate")
+
+
+@pytest.mark.parametrize("ends", [(-0.1, 0.5), (0.5, 1.1)])
+def test_schedules_outside_0_to_1_are_refused(ends):
+    with pytest.raises(CorruptionError, match=r"some_rate=(-0\.1|1\.1) must lie"):
+        Rate(Linear(*ends, steps=1000), "some_rate")
+
+
+def test_other_refusals():
+    with pytest.raises(CorruptionError, match=r"steps=0 .* 1 or more"):
+        Linear(0.0, 1.0, steps=0)
+    with pytest.raises(CorruptionError, match=r"budget='up'.*ceil, floor, round, stochastic"):
+        check_budget("up")
+    assert [check_budget(budget) for budget in BUDGETS] == list(BUDGETS)

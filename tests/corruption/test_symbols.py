@@ -1,0 +1,77 @@
+"""Symbols of a vocabulary: what is protected, what moves, what is drawn, and refusals. Seeds are fixed."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from denoise_jax.corruption.keys import draw
+from denoise_jax.corruption.record import Op, clean
+from denoise_jax.corruption.rows import rows_of_sizes
+from denoise_jax.corruption.symbols import CorruptionError, Symbols
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"mask_token": 1000}, "mask_token=1000 .* between 1 and vocab_size - 1 = 999"),
+        ({"mask_token": 0}, "mask_token=0"),
+        ({"mask_token": -1}, "mask_token=-1"),
+        ({"vocab_size": 1}, "vocab_size=1 .* 2 or more"),
+        ({"protected": (0, 1000)}, "protected=1000"),
+        ({"protected": (-1,)}, "protected=-1"),
+        ({"separator": 1000}, "separator=1000"),
+        ({"rotation_token": 1000}, "rotation_token=1000"),
+        ({"sentinels": (999, 1000)}, "sentinels=1000"),
+        ({"modes": {"[R]": 1000}}, "modes=1000"),
+        ({"word_starts": np.ones(999, bool)}, r"word_starts has shape \(999,\).*1000"),
+        ({"vocab_size": 6, "protected": (0, 1, 2, 3, 5)}, "leaves no token of text"),
+    ],
+)
+def test_symbols_that_do_not_fit_the_vocabulary_are_refused(fields, message):
+    with pytest.raises(CorruptionError, match=message):
+        Symbols(**({"mask_token": 4, "vocab_size": 1000} | fields))
+
+
+def test_every_symbol_is_protected(symbols):
+    named = {0, 1, 2, 3, 4, 5, 6, 800, 801, 802, *range(900, 1000)}
+    assert symbols.protected == tuple(sorted(named))
+    assert set(symbols.text_ids.tolist()) == set(range(1000)) - named
+    assert symbols.text_ids.dtype == np.int32
+    assert Symbols(mask_token=4, vocab_size=6).text_ids.tolist() == [0, 1, 2, 3, 5]
+
+
+def test_random_ids_are_text_all_alike(chi_square):
+    """p above 1e-4, the false-alarm rate; the least and the greatest draw are ids too."""
+    symbols = Symbols(mask_token=4, vocab_size=20, protected=(0, 1, 2), sentinels=(18, 19))
+    draws = draw(tf.constant([3], tf.int64), "ids", rows_of_sizes(tf.constant([14_000])))
+    ids = symbols.random_ids(tf.concat([draws, [-(2**31), 2**31 - 1, 0, -1]], 0)).numpy()
+    assert set(ids.tolist()) == set(symbols.text_ids.tolist())
+    assert chi_square(np.bincount(ids, minlength=20)[symbols.text_ids], 1 / 14) > 1e-4
+
+
+def test_what_may_be_touched_and_what_may_move(symbols):
+    """Text unless noise wrote it; the separator moves but is not touched; sentinels do neither."""
+    ids = tf.constant([1, 10, 6, 4, 900, 11, 12, 5])
+    ops = tf.constant([Op.KEEP, Op.KEEP, Op.KEEP, Op.MASK, Op.SENTINEL, Op.RANDOM, Op.INSERT, Op.KEEP])
+    noised = clean(ids)._replace(op=tf.cast(ops, tf.int32))
+    assert symbols.eligible(noised).numpy().tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
+    assert symbols.movable(noised).numpy().tolist() == [0, 1, 1, 1, 0, 1, 1, 0]
+
+
+def test_ids_outside_the_vocabulary_are_refused_when_run(symbols):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        symbols.eligible(clean(tf.constant([10, 1000])))
+
+
+def test_words_need_a_table_and_modes_a_name(symbols):
+    begins = symbols.begins_word(tf.constant([9, 10, 11, 12]), "unit")
+    assert begins.numpy().tolist() == [False, True, True, False]
+    with pytest.raises(CorruptionError, match="whole_word asks for words.*give word_starts"):
+        dataclasses.replace(symbols, word_starts=None).begins_word(tf.constant([10]), "whole_word")
+    assert symbols.mode("[S]") == 801
+    with pytest.raises(CorruptionError, match=r"mode_token='\[Q\]' is not in the vocabulary"):
+        symbols.mode("[Q]")
+    with pytest.raises(CorruptionError, match=r"mode_token='\[R\]'.*it has none"):
+        Symbols(mask_token=4, vocab_size=9).mode("[R]")
