@@ -15,7 +15,7 @@ import tensorflow as tf
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.rates import Rate, Schedule, check_budget
 from denoise_jax.corruption.record import Corruption, Noised, Op, delete, insert, keep, write
-from denoise_jax.corruption.rows import Rows, ascending, occurrences, rows_of_examples, rows_of_sizes
+from denoise_jax.corruption.rows import Rows, ascending, occurrences, rows_of_sizes, take
 from denoise_jax.corruption.spans import SpanLaw, span_law
 from denoise_jax.corruption.symbols import CorruptionError, Symbols
 from denoise_jax.corruption.units import Units, check_unit, units
@@ -103,7 +103,9 @@ def _spans(hide: tf.Tensor, law: SpanLaw, key: tf.Tensor) -> tuple[Rows, tf.Tens
     return spans, tf.gather(tf.minimum(lengths, left), used)
 
 
-def _starts(u: Rows, hide: tf.Tensor, spans: Rows, lengths: tf.Tensor, placement: str, key: tf.Tensor) -> tf.Tensor:
+def _starts(
+    u: Rows, hide: tf.Tensor, spans: Rows, lengths: tf.Tensor, placement: str, key: tf.Tensor
+) -> tf.Tensor:
     """First unit of each span, ascending, before any turning: [k], counted through the window.
 
     With "overlap" spans start at different units; otherwise they do not touch a unit twice.
@@ -118,21 +120,39 @@ def _starts(u: Rows, hide: tf.Tensor, spans: Rows, lengths: tf.Tensor, placement
     return ascending(spans.spread(u.starts) + gap) + hidden_before
 
 
-def _covering(u: Rows, spans: Rows, starts: tf.Tensor, lengths: tf.Tensor, placement: str, key: tf.Tensor) -> tf.Tensor:
+def _covering(
+    u: Rows, spans: Rows, starts: tf.Tensor, lengths: tf.Tensor, placement: str, key: tf.Tensor
+) -> tf.Tensor:
     """Number, from 1, of the span over each unit, 0 for those that stay visible: [u]."""
-    ends = tf.minimum(starts + lengths, spans.spread(u.starts + u.sizes))
+    if placement == "overlap":
+        return _covering_overlap(u, starts, tf.minimum(starts + lengths, spans.spread(u.starts + u.sizes)))
+    columns = rows_of_sizes(lengths)  # of the hidden units, in rows of spans
+    hidden, number = columns.place + columns.spread(starts), columns.of + 1
+    if placement == "roll":
+        own = rows_of_sizes(spans.sum(lengths))  # the same units in rows of examples
+        start = own.spread(u.starts)
+        turn = own.spread(draw(key, "infilling.turn") % tf.maximum(u.sizes, 1))
+        hidden = start + (hidden - start + turn) % own.spread(u.sizes)
+    every = tf.range(u.columns)
+    return tf.dynamic_stitch([every, hidden], [tf.zeros_like(every), number])
+
+
+def _covering_overlap(u: Rows, starts: tf.Tensor, ends: tf.Tensor) -> tf.Tensor:
+    """The same where spans may overlap, and then count as one."""
     begun = occurrences(starts, u.columns)
     depth = tf.cumsum(begun - occurrences(ends, u.columns))
     # Where another span runs on, a start begins no span of its own.
-    number = tf.cumsum(tf.cast((begun > 0) & (depth == 1), tf.int32)) * tf.cast(depth > 0, tf.int32)
-    if placement != "roll":
-        return number
-    turned = (u.place + u.spread(draw(key, "infilling.turn") % tf.maximum(u.sizes, 1))) % u.spread(u.sizes)
-    return tf.gather(number, u.spread(u.starts) + turned)
+    number = tf.cumsum(tf.cast((begun > 0) & (depth == 1), tf.int32))
+    return tf.where(depth > 0, number, 0)
 
 
 def _collapse(
-    symbols: Symbols, noised: Noised, covering: tf.Tensor, replace_length: int, random_rate: Rate, key: tf.Tensor
+    symbols: Symbols,
+    noised: Noised,
+    covering: tf.Tensor,
+    replace_length: int,
+    random_rate: Rate,
+    key: tf.Tensor,
 ) -> Noised:
     """The record with the columns under a span (number `covering` [n], or 0) replaced."""
     covered = covering > 0
@@ -143,7 +163,7 @@ def _collapse(
         first = tf.concat([[True], covering[1:] != covering[:-1]], 0)[: tf.size(covering)]
         index, _ = noised.rows.where(~covered | first)
         runs = tf.concat([index[1:], [noised.rows.columns]], 0) - index  # nothing else is left out
-        masked, covered = keep(masked, index), tf.gather(covered, index)
+        masked, covered = keep(masked, index), take(covered, index)
         masked = masked._replace(span=tf.where(covered, runs + 1, masked.span))
     if random_rate.never:
         return masked
@@ -159,7 +179,9 @@ def _insert_masks(symbols: Symbols, noised: Noised, rows: Rows, random_rate: Rat
 
     The gaps are those around text and masks, from before an example's first to after its last.
     """
-    columns, own = noised.rows.where(symbols.eligible(noised) | (noised.op == Op.MASK) | (noised.op == Op.RANDOM))
+    columns, own = noised.rows.where(
+        symbols.eligible(noised) | (noised.op == Op.MASK) | (noised.op == Op.RANDOM)
+    )
     gap = draw(key, "infilling.insertions", rows) % rows.spread(own.sizes + 1)
     gap = ascending(gap + rows.spread(own.starts + tf.range(own.count)))  # a row of g columns has g + 1 gaps
     place = gap - rows.spread(own.starts + tf.range(own.count))

@@ -10,7 +10,7 @@ import hashlib
 
 import tensorflow as tf
 
-from denoise_jax.corruption.rows import Rows
+from denoise_jax.corruption.rows import Rows, take
 
 _STEP = 0x9E3779B97F4A7C15
 _SCRAMBLE = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
@@ -35,19 +35,23 @@ def draw(key: tf.Tensor, name: str, rows: Rows | None = None) -> tf.Tensor:
     state = tf.bitcast(stream(key, name), tf.uint64)
     if rows is not None:
         counter = tf.cast(rows.place + 1, tf.uint64) * tf.constant(_STEP, tf.uint64)
-        state = tf.gather(state, rows.of) + counter
-    return tf.cast(tf.bitwise.right_shift(tf.bitcast(_scrambled(state), tf.int64), tf.constant(32, tf.int64)), tf.int32)
+        state = take(state, rows.of) + counter
+    return tf.cast(
+        tf.bitwise.right_shift(tf.bitcast(_scrambled(state), tf.int64), tf.constant(32, tf.int64)), tf.int32
+    )
 
 
 def content_keys(ids: tf.Tensor, rows: Rows) -> tf.Tensor:
     """A hash of each example's ids [n], to fold into its key: int64 [e]."""
     counter = tf.cast(rows.place + 1, tf.uint64) * tf.constant(_STEP, tf.uint64)
-    terms = tf.bitcast(_scrambled(tf.cast(ids, tf.uint64) * tf.constant(_SCRAMBLE[0][1], tf.uint64) ^ counter), tf.int64)
-    return tf.math.unsorted_segment_sum(terms, rows.of, rows.count)
+    terms = _scrambled(tf.cast(ids, tf.uint64) + counter)
+    return tf.math.unsorted_segment_sum(tf.bitcast(terms, tf.int64), rows.of, rows.count)
 
 
 def _scrambled(bits: tf.Tensor) -> tf.Tensor:
     """A bijection of uint64 in which each bit of the argument sways every bit of the result."""
     for shift, multiplier in _SCRAMBLE:
-        bits = (bits ^ tf.bitwise.right_shift(bits, tf.constant(shift, tf.uint64))) * tf.constant(multiplier, tf.uint64)
+        bits = (bits ^ tf.bitwise.right_shift(bits, tf.constant(shift, tf.uint64))) * tf.constant(
+            multiplier, tf.uint64
+        )
     return bits ^ tf.bitwise.right_shift(bits, tf.constant(31, tf.uint64))

@@ -48,7 +48,9 @@ class Rate:
     def __init__(self, value: float | Schedule, field: str):
         self.schedule = value if callable(value) else None
         with tf.init_scope():
-            tried = value(tf.constant([0, *(10**k for k in range(10))], tf.int64)) if callable(value) else [value]
+            tried = (
+                value(tf.constant([0, *(10**k for k in range(10))], tf.int64)) if callable(value) else [value]
+            )
             for share in tried:
                 if not 0 <= float(share) <= 1:
                     raise CorruptionError(f"{field}={float(share):g} must lie between 0 and 1")

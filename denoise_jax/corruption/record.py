@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from denoise_jax.corruption.rows import Rows, occurrences, rows_of_examples, rows_of_sizes
+from denoise_jax.corruption.rows import Rows, rows_of_examples, rows_of_sizes, take
 
 
 class Op(enum.IntEnum):
@@ -125,13 +125,19 @@ def split(noised: Noised) -> dict[str, tf.RaggedTensor]:
 
 def permute(noised: Noised, index: tf.Tensor) -> Noised:
     """Column k becomes the old column index[k]; no column leaves its example: the rows stay as they are."""
-    ids, source, span, op = (tf.gather(column, index) for column in noised[:4])
+    ids, source, span, op = (take(column, index) for column in noised[:4])
     return noised._replace(ids=ids, source=source, span=span, op=op)
+
+
+def rearrange(noised: Noised, columns: tf.Tensor, moved: tf.Tensor) -> Noised:
+    """The columns `columns` [c] become the old columns moved [c], the same ones in another order."""
+    every = tf.range(noised.rows.columns)
+    return permute(noised, tf.dynamic_stitch([every, columns], [every, moved]))
 
 
 def keep(noised: Noised, index: tf.Tensor) -> Noised:
     """Only the columns `index` [k], ascending, without a word about what became of the others."""
-    of = tf.gather(noised.rows.of, index)
+    of = take(noised.rows.of, index)
     return permute(noised, index)._replace(rows=rows_of_examples(of, noised.rows.count))
 
 
@@ -167,9 +173,12 @@ def insert(noised: Noised, before: tf.Tensor, rows: Rows, ids: tf.Tensor, op: in
     `rows` deals them out to examples, in order; at the end of an example `before` is one past its last
     column. They keep their order among themselves.
     """
-    columns = noised.rows.columns
+    columns = noised.rows.columns + tf.size(before)
     new = before + tf.range(tf.size(before))
-    old = tf.range(columns) + tf.cumsum(occurrences(before, columns))
+    is_new = tf.dynamic_stitch(
+        [tf.range(columns), new], [tf.zeros([columns], bool), tf.fill(tf.shape(new), True)]
+    )
+    old = tf.cast(tf.where(~is_new)[:, 0], tf.int32)
     past = rows.spread(noised.target_rows.starts + noised.target_rows.sizes) + 1
     inside = before < rows.spread(noised.rows.starts + noised.rows.sizes)
     behind = tf.gather(tf.concat([noised.source, [0]], 0), before)
@@ -220,9 +229,7 @@ def join(parts: Sequence[Noised], examples: Sequence[tf.Tensor]) -> Noised:
         return tf.gather(tf.concat([getattr(part, field) for part in parts], 0), index)
 
     def joined_source(field: str, of: str, index: tf.Tensor, to: Rows) -> tf.Tensor:
-        own = [
-            getattr(part, field) - getattr(part, of).spread(part.target_rows.starts) for part in parts
-        ]
+        own = [getattr(part, field) - getattr(part, of).spread(part.target_rows.starts) for part in parts]
         return tf.gather(tf.concat(own, 0), index) + to.spread(target_rows.starts)
 
     return Noised(
@@ -250,10 +257,8 @@ def replay(noised: Noised, mask_token: int) -> tf.Tensor:
     Kept tokens are read from the target, masks are the mask; random tokens, insertions and sentinels are
     told by nothing but themselves.
     """
-    kept = tf.gather(tf.concat([noised.targets, [0]], 0), noised.source - 1)
-    return tf.where(
-        noised.op == Op.KEEP, kept, tf.where(noised.op == Op.MASK, mask_token, noised.ids)
-    )
+    kept = take(tf.concat([noised.targets, [0]], 0), noised.source - 1)
+    return tf.where(noised.op == Op.KEEP, kept, tf.where(noised.op == Op.MASK, mask_token, noised.ids))
 
 
 def _every_rows(noised: Noised) -> tuple[Rows, Rows, Rows]:
@@ -268,7 +273,6 @@ def _flat(texts: tf.Tensor | tf.RaggedTensor) -> tuple[Rows, tf.Tensor]:
 
 def _marked(noised: Noised, where: tf.Tensor, noise: TargetNoise) -> tf.Tensor:
     """`target_noise` [m] with the targets of the KEEP columns where `where` (bool [n]) is set made `noise`."""
-    marked = tf.raw_ops.DenseBincount(  # unlike a scatter, it passes over the source past the last target
-        input=noised.source - 1, size=noised.target_rows.columns, weights=tf.cast(where, tf.int32)
-    )
-    return tf.where(marked > 0, int(noise), noised.target_noise)
+    places = take(noised.source, tf.cast(tf.where(where)[:, 0], tf.int32)) - 1
+    every = tf.range(noised.target_rows.columns)
+    return tf.dynamic_stitch([every, places], [noised.target_noise, tf.fill(tf.shape(places), int(noise))])

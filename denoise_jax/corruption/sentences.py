@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.rates import Rate, Schedule
-from denoise_jax.corruption.record import Corruption, Noised, permute
-from denoise_jax.corruption.rows import Rows, ascending, rows_of_examples, rows_of_sizes
+from denoise_jax.corruption.record import Corruption, Noised, rearrange
+from denoise_jax.corruption.rows import Rows, ascending, rows_of_sizes, take
 from denoise_jax.corruption.symbols import Symbols
 
 
@@ -22,8 +22,7 @@ def sentence_permutation(symbols: Symbols, *, permute_sentences: float | Schedul
     sentence; a text of one sentence stays as it is. What moves is told by `Symbols.movable`; masks and
     other symbols that noise wrote belong to the sentence of their source and travel with it.
 
-    Sentences are expected to lie side by side. Where earlier noise has mixed their tokens, what moves are
-    blocks of their lengths, in order of first appearance: still a permutation of the columns.
+    Where earlier noise has mixed the tokens of sentences, each run of tokens of one sentence moves by itself.
     Raises CorruptionError for a share outside 0 ... 1.
     """
     rate = Rate(permute_sentences, "permute_sentences")
@@ -34,22 +33,19 @@ def sentence_permutation(symbols: Symbols, *, permute_sentences: float | Schedul
         order = sentences.order(draw(key, "sentences.order", sentences))  # [s]
         if rate.share != 1:
             order = _some(order, sentences, rate.counts(sentences.sizes, noised.steps))
-        moved = tf.gather(columns, _blocks(order, lengths))
-        return permute(noised, tf.tensor_scatter_nd_update(tf.range(noised.rows.columns), columns[:, None], moved))
+        return rearrange(noised, columns, take(columns, _blocks(order, lengths)))
 
     return corrupt
 
 
 def _sentences(noised: Noised, columns: tf.Tensor, rows: Rows) -> tuple[Rows, tf.Tensor]:
-    """Rows of the s sentences of the given columns [c], in order of appearance, and their lengths [s]."""
-    own = noised.source
+    """Rows of the s sentences of the given columns [c], in their order, and their lengths [s]."""
     # An insertion at the end of an example has no token behind it, and belongs to the last sentence.
-    last = noised.target_rows.starts + noised.target_rows.sizes
-    own = tf.minimum(tf.gather(own, columns), rows.spread(last))
-    sentence = tf.gather(noised.sentence_ids, own - 1)
-    _, number, lengths = tf.unique_with_counts(sentence)
-    example = tf.math.unsorted_segment_max(rows.of, number, tf.size(lengths))
-    return rows_of_examples(example, rows.count), lengths
+    last = rows.spread(noised.target_rows.starts + noised.target_rows.sizes)
+    sentence = take(noised.sentence_ids, tf.minimum(take(noised.source, columns), last) - 1)
+    begins = tf.concat([[True], sentence[1:] != sentence[:-1]], 0)[: tf.size(sentence)]
+    starts, sentences = rows.where(begins)
+    return sentences, tf.concat([starts[1:], [rows.columns]], 0) - starts
 
 
 def _some(order: tf.Tensor, sentences: Rows, counts: tf.Tensor) -> tf.Tensor:

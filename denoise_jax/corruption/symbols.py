@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from denoise_jax.corruption.record import Noised, Op
+from denoise_jax.corruption.rows import take
 from denoise_jax.errors import UserError, nearest
 
 
@@ -86,7 +87,7 @@ class Symbols:
 
         Raises InvalidArgumentError when run on an id outside the vocabulary.
         """
-        return tf.gather(tf.constant(self._unprotected()), noised.ids) & (noised.op == Op.KEEP)
+        return take(tf.constant(self._unprotected()), noised.ids) & (noised.op == Op.KEEP)
 
     def movable(self, noised: Noised) -> tf.Tensor:
         """Columns that change places: text, separators, and what noise wrote but for sentinels; bool [n].
@@ -98,20 +99,20 @@ class Symbols:
         if self.separator is not None:
             table[self.separator] = True
         written = (noised.op != Op.KEEP) & (noised.op != Op.SENTINEL)
-        return written | (tf.gather(tf.constant(table), noised.ids) & (noised.op == Op.KEEP))
+        return written | (take(tf.constant(table), noised.ids) & (noised.op == Op.KEEP))
 
     def random_ids(self, draws: tf.Tensor) -> tf.Tensor:
         """Ids of text, all alike, from int32 draws; shape kept."""
         ids = self.text_ids
-        return tf.gather(tf.constant(ids), draws % len(ids))
+        return take(tf.constant(ids), draws % len(ids))
 
     def begins_word(self, ids: tf.Tensor, field: str) -> tf.Tensor:
         """Whether each id begins a word, bool; CorruptionError, naming `field`, where nobody can tell."""
         if self.word_starts is None:
             raise CorruptionError(
-                f"{field} asks for words, but this vocabulary does not tell where they begin: give word_starts"
+                f"{field} asks for words, but nothing tells where this vocabulary's begin: give word_starts"
             )
-        return tf.gather(tf.constant(np.asarray(self.word_starts, bool)), ids)
+        return take(tf.constant(np.asarray(self.word_starts, bool)), ids)
 
     def mode(self, name: str) -> int:
         """Id of the mode token `name`; CorruptionError where the vocabulary has none."""

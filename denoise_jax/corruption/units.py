@@ -4,11 +4,14 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from denoise_jax.corruption.keys import draw
+from denoise_jax.corruption.rates import Rate, check_budget
 from denoise_jax.corruption.record import Noised
-from denoise_jax.corruption.rows import Rows, rows_of_sizes
+from denoise_jax.corruption.rows import Rows, occurrences, rows_of_sizes
 from denoise_jax.corruption.symbols import CorruptionError, Symbols
 
 UNITS = ("token", "word")
+SELECTIONS = ("exact", "bernoulli")
 
 
 class Units(NamedTuple):
@@ -17,10 +20,22 @@ class Units(NamedTuple):
     eligible: tf.Tensor  # [n] bool: columns that belong to a unit
     of: tf.Tensor  # [n] unit of each eligible column, ascending from 0; others have u
     rows: Rows  # of the u units
+    single: bool  # whether each unit is one column
 
     def spread(self, values: tf.Tensor) -> tf.Tensor:
         """Each column's own of the units' flags or int32 values [u]: [n]; False or 0 outside all units."""
-        return tf.gather(tf.concat([values, tf.zeros([1], values.dtype)], 0), self.of)
+        if not self.single:
+            return take(tf.concat([values, tf.zeros([1], values.dtype)], 0), self.of)
+        columns = tf.cast(tf.where(self.eligible)[:, 0], tf.int32)
+        nothing = tf.zeros(tf.shape(self.eligible), values.dtype)
+        return tf.dynamic_stitch([tf.range(tf.size(nothing)), columns], [nothing, values])
+
+    def reordered(self, order: tf.Tensor) -> tf.Tensor:
+        """Index into the eligible columns [c] that puts whole units into the order [u]: [c]."""
+        lengths = occurrences(self.of, self.rows.columns)
+        moved = rows_of_sizes(tf.gather(lengths, order))
+        begins = tf.gather(tf.cumsum(lengths, exclusive=True), order)
+        return tf.range(moved.columns) + moved.spread(begins - moved.starts)
 
 
 def units(symbols: Symbols, noised: Noised, unit: str, eligible: tf.Tensor | None = None) -> Units:
@@ -39,7 +54,7 @@ def units(symbols: Symbols, noised: Noised, unit: str, eligible: tf.Tensor | Non
     begins = tf.cast(begins, tf.int32)
     rows = rows_of_sizes(noised.rows.sum(begins))
     of = tf.where(eligible, tf.cumsum(begins) - 1, rows.columns)
-    return Units(eligible, of, rows)
+    return Units(eligible, of, rows, unit == "token")
 
 
 def check_unit(symbols: Symbols, unit: str, allowed: tuple[str, ...] = UNITS) -> str:
@@ -49,3 +64,27 @@ def check_unit(symbols: Symbols, unit: str, allowed: tuple[str, ...] = UNITS) ->
     if unit == "word":
         symbols.begins_word(tf.constant([0]), "unit='word'")
     return unit
+
+
+class Selection:
+    """A checked way to choose units.
+
+    "exact" takes `budget`(rate x units) of each example, every subset alike; "bernoulli" takes each unit by
+    itself with probability `rate`, and `budget` says nothing.
+
+    Raises CorruptionError for a selection or a budget that is unknown.
+    """
+
+    def __init__(self, rate: Rate, selection: str, budget: str):
+        if selection not in SELECTIONS:
+            raise CorruptionError(
+                f"selection={selection!r} is no way to choose; choose one of {', '.join(SELECTIONS)}"
+            )
+        self.rate, self.exact, self.budget = rate, selection == "exact", check_budget(budget)
+
+    def choose(self, u: Units, steps: tf.Tensor, key: tf.Tensor, name: str) -> tf.Tensor:
+        """The chosen units, bool [u], at training steps [e], by the stream `name` of keys [e]."""
+        draws = draw(key, name, u.rows)
+        if not self.exact:
+            return self.rate.hits(draws, u.rows, steps)
+        return u.rows.choose(self.rate.counts(u.rows.sizes, steps, self.budget, key), draws)
