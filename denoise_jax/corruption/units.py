@@ -7,7 +7,7 @@ import tensorflow as tf
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.rates import Rate, check_budget
 from denoise_jax.corruption.record import Noised
-from denoise_jax.corruption.rows import Rows, occurrences, rows_of_sizes
+from denoise_jax.corruption.rows import Rows, occurrences, rows_of_sizes, take
 from denoise_jax.corruption.symbols import CorruptionError, Symbols
 
 UNITS = ("token", "word")
