@@ -49,7 +49,7 @@ $(STAMP): requirements.txt pyproject.toml
 
 # The lines of this recipe are the README's quick start: copy them, with the environment activated.
 quickstart: setup  ## build a vocabulary, train, evaluate and fill masks on this machine
-	denoise-jax vocab --task quickstart --size 2048 --output vocabularies/quickstart
+	denoise-jax vocab --task quickstart --size 2048 --sentinels 32 --control-symbols en_18 en_19 en_20 en_21 --output vocabularies/quickstart
 	denoise-jax train quickstart --workdir runs/quickstart
 	denoise-jax evaluate runs/quickstart
 	denoise-jax generate runs/quickstart \

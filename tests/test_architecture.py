@@ -56,7 +56,7 @@ ROOMS = {
     "denoise_jax/planning": room("training parallel", TENSORFLOW),
     "denoise_jax/interop": room("model", TENSORFLOW),
     "denoise_jax/cli": room(ALL_ROOMS),
-    "tasks": room("data", JAX),
+    "tasks": room("corruption data", JAX),
     "configs": room(only=""),
 }
 

@@ -44,7 +44,8 @@ class Reading:
     with_text: bool = False  # add features `text` and `text_noise` [m], the clean tokens and their TargetNoise
 
 
-_reading: contextvars.ContextVar[Reading] = contextvars.ContextVar("reading", default=Reading())
+_ONCE = Reading()
+_reading: contextvars.ContextVar[Reading] = contextvars.ContextVar("reading", default=_ONCE)
 
 
 @contextlib.contextmanager
@@ -208,7 +209,8 @@ def _build(task: str, corruption, symbols: Symbols, max_tokens: int | None) -> r
     try:
         if callable(corruption):
             return corruption(symbols)
-        return presets.build(corruption, symbols, **({} if max_tokens is None else {"max_tokens": max_tokens}))
+        lengths = {} if max_tokens is None else {"max_tokens": max_tokens}
+        return presets.build(corruption, symbols, **lengths)
     except CorruptionError as error:
         raise DataError(f"task {task!r}: {error}") from None
 
