@@ -66,11 +66,11 @@ def speeches() -> list[str]:
 
 @pytest.fixture(scope="session")
 def vocabulary_folder(tmp_path_factory: pytest.TempPathFactory, speeches: list[str]) -> Path:
-    """A SentencePiece vocabulary of 512 pieces, trained on the speeches."""
+    """A SentencePiece vocabulary of 512 pieces, with 24 sentinels and a language, trained on the speeches."""
     from denoise_jax.data import vocabulary
 
     folder = tmp_path_factory.mktemp("vocabulary") / "tiny"
-    vocabulary.train(speeches, folder, size=512)
+    vocabulary.train(speeches, folder, size=512, sentinels=24, control_symbols=["en_XX"])
     return folder
 
 

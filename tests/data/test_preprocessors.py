@@ -1,10 +1,18 @@
 """From text to noised pieces: nothing lost, cut at sentence ends, noise keyed apart for shards and tasks."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
 
+from denoise_jax.corruption.infilling import text_infilling
+from denoise_jax.corruption.kinds import TargetKind
+from denoise_jax.corruption.presets import PRESETS
+from denoise_jax.corruption.rates import Linear
+from denoise_jax.corruption.span_corruption import span_corruption
 from denoise_jax.data import preprocessors, tasks
 from denoise_jax.data.vocabulary import EOS_ID, Vocabulary
 from denoise_jax.errors import DataError
@@ -20,24 +28,24 @@ def _source(texts):
     return seqio.FunctionDataSource(dataset, splits=["train"])
 
 
-def _task(name, texts, vocabulary_folder, corruption="bart_paper"):
+def _task(name, texts, vocabulary_folder, corruption="bart_paper", language=None):
     return seqio.Task(
         name,
         source=_source(texts),
-        preprocessors=preprocessors.denoising(name, corruption),
+        preprocessors=preprocessors.denoising(name, corruption, language=language),
         output_features=preprocessors.output_features(str(vocabulary_folder)),
     )
 
 
-def _read(task, *, limit=LIMIT, input_limit=2 * LIMIT, seed=0, shard=0, num_shards=1):
+def _read(task, *, limit=LIMIT, input_limit=2 * LIMIT, seed=0, num_shards=1, **how):
     dataset = tasks.open_shard(
         task,
         "train",
         lengths={"inputs": input_limit, "targets": limit},
-        shard=shard,
         num_shards=num_shards,
         seed=seed,
         training=False,
+        how=preprocessors.Reading(**how),
     )
     return list(dataset.as_numpy_iterator())
 
@@ -93,7 +101,7 @@ def test_examples_close_with_eos_and_carry_provenance(vocabulary_folder, speeche
     for example in examples:
         targets, inputs = example["targets"], example["inputs"]
         assert targets[-1] == inputs[-1] == EOS_ID
-        assert len(targets) == len(example["targets_noise"]) <= LIMIT
+        assert len(targets) == len(example["targets_kind"]) <= LIMIT
         assert (
             len({len(example[name]) for name in ("inputs", "inputs_source", "inputs_span", "inputs_op")}) == 1
         )
@@ -101,8 +109,9 @@ def test_examples_close_with_eos_and_carry_provenance(vocabulary_folder, speeche
         kept = example["inputs_op"] == 1
         np.testing.assert_array_equal(inputs[kept], targets[example["inputs_source"][kept] - 1])
         assert (inputs[~kept] == mask).all()
-        hidden = np.sum(example["targets_noise"] == 2)
-        assert hidden == np.ceil(np.float32(0.3) * (len(targets) - 1))
+        hidden = np.sum(example["targets_kind"] == TargetKind.MASKED)
+        assert hidden == math.ceil(Fraction("0.3") * (len(targets) - 1))
+        np.testing.assert_array_equal(example["targets_source"], np.arange(1, len(targets) + 1))
 
 
 def test_long_inputs_are_cut_before_eos(vocabulary_folder, speeches):
@@ -110,7 +119,8 @@ def test_long_inputs_are_cut_before_eos(vocabulary_folder, speeches):
         assert len(example["inputs"]) <= 16
         assert example["inputs"][-1] == EOS_ID
         kept = example["inputs_source"][example["inputs_op"] == 1]
-        visible = np.flatnonzero(example["targets_noise"] == 1) + 1
+        seen = np.isin(example["targets_kind"], (TargetKind.MASKED, TargetKind.DELETED), invert=True)
+        visible = np.flatnonzero(seen) + 1
         np.testing.assert_array_equal(np.sort(kept), visible, "what was cut off is not visible")
 
 
@@ -119,7 +129,7 @@ def test_blank_documents_are_dropped(vocabulary_folder):
 
 
 def _masks(examples):
-    return [tuple(example["targets_noise"]) for example in examples]
+    return [tuple(example["targets_kind"] == TargetKind.MASKED) for example in examples]
 
 
 def _agreement(first, second):
@@ -178,6 +188,82 @@ def test_mixture_keeps_provenance_and_takes_another_vocabulary(vocabulary_folder
     mixture = seqio.Mixture("mixed", [("mixed_a", 0.5), ("mixed_b", 0.5)])
     examples = _read(tasks.with_vocabulary(mixture, str(vocabulary_folder)))
     assert set(preprocessors.PROVENANCE) < set(examples[0])
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_every_preset_gives_whole_examples(vocabulary_folder, speeches, preset):
+    for example in _read(_task("a", speeches[:1], vocabulary_folder, preset), with_text=True):
+        for side, columns in {
+            "inputs": ("inputs_source", "inputs_span", "inputs_op"),
+            "targets": ("targets_source", "targets_kind"),
+            "text": ("text_noise",),
+        }.items():
+            assert {len(example[column]) for column in columns} == {len(example[side])}
+        assert all((values > 0).all() for values in example.values())
+        assert example["inputs"][-1] == example["targets"][-1] == EOS_ID
+        assert len(example["inputs"]) >= 2 or preset == "prefix_lm"
+        kept = example["inputs_op"][:-1] == 1
+        source = example["inputs_source"][:-1][kept] - 1
+        np.testing.assert_array_equal(example["inputs"][:-1][kept], example["text"][source])
+
+
+def test_long_outputs_are_cut_before_eos(vocabulary_folder, speeches):
+    """Spans of one token, nine of ten hidden: a sentinel for each makes outputs longer than the text."""
+
+    def dense(symbols):
+        return span_corruption(symbols, noise_density=0.5, mean_noise_span_length=1.0, max_tokens=15)
+
+    for example in _read(_task("a", speeches[:1], vocabulary_folder, dense), limit=16):
+        assert len(example["targets"]) <= 16
+        assert example["targets"][-1] == EOS_ID
+
+
+def test_language_tokens_close_both_sides_and_start_the_decoder(vocabulary_folder, speeches):
+    """As mBART: sentences end in </s>, which travels with them, and nothing but the language closes."""
+    language = Vocabulary(vocabulary_folder).symbol_id("en_XX")
+    task = _task("a", speeches[:1], vocabulary_folder, "mbart", language="en_XX")
+    for example in _read(task, with_text=True):
+        assert example["inputs"][-1] == example["targets"][-1] == language
+        assert example["decoder_start"].tolist() == [language]
+        assert EOS_ID in example["text"]
+        assert example["text_noise"][example["text"] == EOS_ID].tolist().count(2) == 0
+    with pytest.raises(DataError, match="language='xx' is no control symbol"):
+        _read(_task("a", speeches[:1], vocabulary_folder, "mbart", language="xx"))
+
+
+def test_schedules_follow_the_tokens_of_the_shard(vocabulary_folder, speeches):
+    """The rate of each example is that of the training step that reads it: 0 at first, 0.5 from step 10 on."""
+
+    def curriculum(symbols):
+        return text_infilling(symbols, mask_prob=Linear(0.0, 0.5, steps=10))
+
+    task = _task("a", speeches, vocabulary_folder, curriculum)
+    examples, seen = _read(task, per_step=400), 0
+    for example in examples:
+        n = len(example["targets"]) - 1
+        rate = Fraction(min(seen // 400, 10), 20)
+        assert np.sum(example["targets_kind"] == TargetKind.MASKED) == math.ceil(rate * n)
+        seen += n + 1
+    for number, example in enumerate(_read(task, per_step=20, packed=False)):
+        rate = Fraction(min(number // 20, 10), 20)
+        masked = np.sum(example["targets_kind"] == TargetKind.MASKED)
+        assert masked == math.ceil(rate * (len(example["targets"]) - 1))
+    for example in _read(task):  # nobody trains: the end of the schedule
+        masked = np.sum(example["targets_kind"] == TargetKind.MASKED)
+        assert masked == math.ceil((len(example["targets"]) - 1) / 2)
+
+
+def test_centuries_are_sampled_by_size_to_the_power_of_seven_tenths():
+    mixture = tasks.find("quickstart_mbart_centuries", ["tasks"])
+    rates = [mixture.get_rate(task) for task in mixture.tasks]
+    counts = [task.num_input_examples("train") for task in mixture.tasks]
+    np.testing.assert_allclose(np.array(rates) / sum(rates), np.power(counts, 0.7) / sum(np.power(counts, 0.7)))
+    assert sum(counts) == tasks.find("quickstart", ["tasks"]).num_input_examples("train")
+
+
+def test_a_task_for_every_preset():
+    names = set(seqio.TaskRegistry.names())
+    assert {f"quickstart_{preset}" for preset in PRESETS} <= names
 
 
 def test_refusals(vocabulary_folder):

@@ -1,0 +1,152 @@
+"""What noise costs: source tokens a CPU second and a second, for each preset, beside the same pipeline without it.
+
+    python benchmarks/corruption.py [--presets bart_paper text_infilling] [--length 512]
+
+Three pipelines over the quick-start corpus, each read to its end with one thread a process:
+
+  one by one  a preset on one example at a time, from ids, and nothing else
+  from ids    the SeqIO preprocessor: windows, noise, provenance, </s>; from tokenised pieces in memory
+  from text   the whole way: sentences, SentencePiece, pieces, noise, packed rows
+
+"bare" is the same pipeline with the noise taken out; "above it" is CPU time an example. Rows of one table
+are measured in turns, each at its best of several, so that a busy machine disturbs all of them alike.
+Processes: the last column reads the same pipeline in two processes at once.
+"""
+
+import argparse
+import concurrent.futures
+import itertools
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import seqio
+import tensorflow as tf
+from rich.console import Console
+from rich.table import Table
+
+from denoise_jax.corruption import presets, record
+from denoise_jax.data import preprocessors, tasks, vocabulary
+from denoise_jax.data.packing import DenoisingFeatureConverter
+
+TURNS = 4
+BARE = "bare"
+
+
+class Pipelines:
+    """The three pipelines over the same speeches; each gives (dataset, source tokens in it, examples)."""
+
+    def __init__(self, folder: str, length: int):
+        self._lengths = {"inputs": length + length // 4, "targets": length}
+        self._features = preprocessors.output_features(folder)
+        self._symbols = preprocessors.noise_symbols(vocabulary.Vocabulary(folder))
+        texts = itertools.islice(tasks.texts(tasks.find("quickstart", ["tasks"]), "train"), 0, None, 8)
+        self._texts = tf.data.Dataset.from_tensor_slices({"text": list(texts)})
+        pieces = list(self._pieces(self._texts).ragged_batch(100_000))[0]
+        self._ids = tf.data.Dataset.from_tensor_slices(pieces)
+        self.tokens, self.examples = int(tf.size(pieces["targets"].flat_values)), int(pieces["targets"].nrows())
+
+    def one_by_one(self, preset: str) -> tf.data.Dataset:
+        if preset == BARE:
+            return self._ids
+        apply = presets.build(preset, self._symbols, max_tokens=self._lengths["targets"])
+
+        def noise(index, example):
+            noised = apply(record.clean(example["targets"], example["sentence_ids"]), index[tf.newaxis])
+            return noised.ids, noised.source, noised.span, noised.op, noised.outputs, noised.target_noise
+
+        return self._ids.enumerate().map(noise)
+
+    def from_ids(self, preset: str) -> tf.data.Dataset:
+        return self._ids if preset == BARE else self._noised(self._ids, preset)
+
+    def from_text(self, preset: str) -> tf.data.Dataset:
+        pieces = self._pieces(self._texts)
+        if preset == BARE:
+            pieces = pieces.map(lambda e: {"inputs": e["targets"], "targets": e["targets"]})
+        else:
+            pieces = self._noised(pieces, preset)
+        return DenoisingFeatureConverter()(_with_features(pieces), self._lengths)
+
+    def _pieces(self, texts: tf.data.Dataset) -> tf.data.Dataset:
+        tokens = preprocessors.tokenize_sentences(texts, self._features)
+        return preprocessors.cut_documents(tokens, self._lengths)
+
+    def _noised(self, pieces: tf.data.Dataset, preset: str) -> tf.data.Dataset:
+        with seqio.utils.map_seed_manager(0):
+            return preprocessors.corrupt("benchmark", preset)(pieces, self._features, self._lengths)
+
+
+def _with_features(pieces: tf.data.Dataset) -> tf.data.Dataset:
+    """The pieces as int32, which the feature converter checks."""
+    return pieces.map(lambda e: {name: tf.cast(column, tf.int32) for name, column in e.items()})
+
+
+def seconds(dataset: tf.data.Dataset) -> tuple[float, float]:
+    """(CPU, wall) seconds of reading it once."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    int(dataset.reduce(tf.constant(0, tf.int64), lambda count, *_: count + 1))
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def one_thread(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 1
+    options.threading.max_intra_op_parallelism = 1
+    return dataset.with_options(options)
+
+
+def measure(folder: str, length: int, pipeline: str, names: list[str]) -> dict:
+    """Best CPU and wall seconds of each preset, and of the bare pipeline, measured in turns."""
+    pipelines = Pipelines(folder, length)
+    build: Callable = getattr(pipelines, pipeline)
+    datasets = {name: one_thread(build(name)) for name in [BARE, *names]}
+    best = dict.fromkeys(datasets, (float("inf"), float("inf")))
+    for _, (name, dataset) in itertools.product(range(TURNS), datasets.items()):
+        best[name] = tuple(map(min, best[name], seconds(dataset)))
+    return {"best": best, "tokens": pipelines.tokens, "examples": pipelines.examples}
+
+
+def table(title: str, alone: dict, together: list[dict]) -> Table:
+    result = Table("preset", "k tokens / CPU s", "k tokens / s", "of bare", "µs above bare", "2 processes, k / s")
+    result.title = title
+    tokens, examples = alone["tokens"], alone["examples"]
+    bare = alone["best"][BARE][0]
+    for name, (cpu, wall) in alone["best"].items():
+        both = sum(tokens / process["best"][name][1] for process in together)
+        above = "" if name == BARE else f"{(cpu - bare) / examples * 1e6:.0f}"
+        cells = (tokens / cpu / 1e3, tokens / wall / 1e3)
+        result.add_row(name, *(f"{c:,.0f}" for c in cells), f"{bare / cpu:.0%}", above, f"{both / 1e3:,.0f}")
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--presets", nargs="*", default=list(presets.PRESETS), choices=list(presets.PRESETS))
+    parser.add_argument("--length", type=int, default=512, help="longest piece, tokens")
+    parser.add_argument("--pipelines", nargs="*", default=["one_by_one", "from_ids", "from_text"])
+    arguments = parser.parse_args()
+    console = Console(width=110)
+    with tempfile.TemporaryDirectory() as folder:
+        texts = tasks.texts(tasks.find("quickstart", ["tasks"]), "train")
+        vocabulary.train(texts, Path(folder) / "v", size=8000, model_type="bpe", sentinels=100)
+        for pipeline in arguments.pipelines:
+            job = (f"{folder}/v", arguments.length, pipeline, arguments.presets)
+            alone = measure(*job)
+            spawn = multiprocessing.get_context("spawn")
+            with concurrent.futures.ProcessPoolExecutor(2, mp_context=spawn) as pool:
+                together = [future.result() for future in [pool.submit(measure, *job) for _ in range(2)]]
+            mean = alone["tokens"] / alone["examples"]
+            title = f"{pipeline.replace('_', ' ')}: {alone['examples']} pieces of {mean:.0f} tokens on average"
+            console.print(table(title, alone, together))
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    main()
