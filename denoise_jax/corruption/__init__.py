@@ -1,10 +1,65 @@
-"""Noise on tokens, with provenance: pure TensorFlow graph functions of one example.
+"""Noise on tokens, with provenance: TensorFlow graph functions of windows of examples.
 
-`record` holds the example and says where every token came from, `keys` names the random streams,
-`spans` the laws of span lengths; `infilling` and `sentences` are corruptions, `compose` chains them,
-`presets` gives the well-known chains their names, and `ordering` sorts and searches rows.
+    symbols = Symbols(mask_token=4, vocab_size=32_000, protected=(0, 1, 2, 3))
+    corrupt = chain([sentence_permutation(symbols), text_infilling(symbols, mask_prob=0.3)])
+    noised = corrupt(clean(texts, sentence_ids), keys)     # texts ragged [e, m], keys int64 [e]
+    split(noised)["ids"]                                   # ragged [e, n]
 
-A corruption is built once, from options that are checked there and then, and maps (Noised, key) to
-Noised: statelessly, so that eager calls, tf.function and tf.data with any parallelism agree to the bit.
-Nothing but TensorFlow, and the NumPy it brings, is imported.
+A corruption is built once, from options that are checked there and then, and maps (Noised, keys) to
+Noised: statelessly, so that eager calls, tf.function and tf.data with any parallelism agree to the bit,
+and an example's noise depends on its own key and text alone. Nothing but TensorFlow, and the NumPy it
+brings, is imported.
+
+`record` is what noise reads and writes, `symbols` what it must know of a vocabulary; `rows` lays a window
+of examples end to end, `keys` names random streams, `rates` are shares and schedules, `spans` laws of
+lengths, `units` tokens or words. Each kind of noise has a file of its own; `compose` puts them together,
+`presets` gives the well-known ones their names, and `kinds` says what became of each target token.
 """
+
+from denoise_jax.corruption.compose import chain, mixture
+from denoise_jax.corruption.deletion import token_deletion
+from denoise_jax.corruption.fairseq import bart_denoising
+from denoise_jax.corruption.fragments import masked_fragment
+from denoise_jax.corruption.gap_sentences import gap_sentences
+from denoise_jax.corruption.infilling import text_infilling
+from denoise_jax.corruption.insertion import token_insertion
+from denoise_jax.corruption.masking import token_masking, token_replacement
+from denoise_jax.corruption.prefix_lm import prefix_lm
+from denoise_jax.corruption.presets import PRESETS, build
+from denoise_jax.corruption.rates import Linear
+from denoise_jax.corruption.record import Corruption, Noised, Op, TargetNoise, clean, replay, split
+from denoise_jax.corruption.rotation import document_rotation
+from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.corruption.shuffling import token_shuffling
+from denoise_jax.corruption.span_corruption import span_corruption
+from denoise_jax.corruption.symbols import CorruptionError, Symbols
+
+__all__ = [
+    "PRESETS",
+    "Corruption",
+    "CorruptionError",
+    "Linear",
+    "Noised",
+    "Op",
+    "Symbols",
+    "TargetNoise",
+    "bart_denoising",
+    "build",
+    "chain",
+    "clean",
+    "document_rotation",
+    "gap_sentences",
+    "masked_fragment",
+    "mixture",
+    "prefix_lm",
+    "replay",
+    "sentence_permutation",
+    "span_corruption",
+    "split",
+    "text_infilling",
+    "token_deletion",
+    "token_insertion",
+    "token_masking",
+    "token_replacement",
+    "token_shuffling",
+]
