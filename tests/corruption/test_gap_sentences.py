@@ -1,0 +1,205 @@
+"""Gap sentences: how many, which ones, and what is on both sides. Seeds are fixed."""
+
+import collections
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from denoise_jax.corruption.compose import chain
+from denoise_jax.corruption.gap_sentences import STRATEGIES, gap_sentences
+from denoise_jax.corruption.infilling import text_infilling
+from denoise_jax.corruption.rates import Linear
+from denoise_jax.corruption.record import Op, TargetNoise, clean
+from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.corruption.symbols import CorruptionError
+
+
+def window(texts, **options):
+    """A clean window of texts that are lists of sentences."""
+    ids = tf.ragged.constant(
+        [[*itertools.chain.from_iterable(text)] for text in texts], tf.int32, ragged_rank=1
+    )
+    numbers = [[n for n, sentence in enumerate(text) for _ in sentence] for text in texts]
+    return clean(ids, tf.ragged.constant(numbers, tf.int32, ragged_rank=1), **options)
+
+
+def keys(count, seed=5):
+    return tf.range(count, dtype=tf.int64) + seed * 10**9
+
+
+def chosen(row) -> tuple[int, ...]:
+    """The hidden sentences of a text that nothing moved."""
+    return tuple(dict.fromkeys(row.sentence_ids[row.target_noise == TargetNoise.HIDDEN].tolist()))
+
+
+def f1(sentence: list[int], rest: list[int]) -> Fraction:
+    """F1 of the unigrams of a sentence and the rest of its text, by precision and recall."""
+    shared = (collections.Counter(sentence) & collections.Counter(rest)).total()
+    if not shared:
+        return Fraction(0)
+    precision, recall = Fraction(shared, len(sentence)), Fraction(shared, len(rest))
+    return 2 * precision * recall / (precision + recall)
+
+
+def most_like_the_rest(text: list[list[int]], count: int) -> tuple[int, ...]:
+    """Numbers, from 1, of the sentences with the largest F1, ties in order; by the definition."""
+    scores = [
+        f1(own, [*itertools.chain.from_iterable(text[:i] + text[i + 1 :])]) for i, own in enumerate(text)
+    ]
+    best = sorted(range(len(text)), key=lambda i: (-scores[i], i))[:count]
+    return tuple(sorted(i + 1 for i in best))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("ratio", [0.07, 0.3, 0.45, 1.0])
+def test_number_of_sentences_is_exact(symbols, examples, audit, strategy, ratio):
+    """int(max(sentences x ratio, 1)), and one stays; 0.07 x 100 is 7 whatever the floating point."""
+    sizes = [*range(13), 20, 100]
+    texts = [[[10 + i, 11 + i] for i in range(size)] for size in sizes]
+    corrupt = gap_sentences(symbols, gap_sentences_ratio=ratio, strategy=strategy)
+    for size, row in zip(sizes, examples(corrupt(window(texts), keys(len(sizes)))), strict=True):
+        audit(row)
+        wanted = max(1, math.floor(Fraction(repr(ratio)) * size))
+        assert len(chosen(row)) == min(wanted, max(size - 1, 1), size)
+        assert np.sum(row.op == Op.MASK) == len(chosen(row))
+        assert (row.span[row.op == Op.MASK] == 3).all()
+        assert len(row.outputs) == 2 * len(chosen(row))
+
+
+def test_random_takes_all_subsets_alike(symbols, text, draw_many, chi_square):
+    """2 of 5: 10 subsets; p above 1e-4, the false-alarm rate."""
+    rows = draw_many(gap_sentences(symbols, gap_sentences_ratio=0.4), text(1, 2, 3, 1, 4), 4000)
+    counts = collections.Counter(map(chosen, rows))
+    subsets = [*itertools.combinations(range(1, 6), 2)]
+    assert sum(counts[subset] for subset in subsets) == 4000
+    assert chi_square([counts[subset] for subset in subsets], 1 / 10) > 1e-4
+
+
+def test_lead_takes_the_first(symbols, text, draw_many):
+    for row in draw_many(
+        gap_sentences(symbols, gap_sentences_ratio=0.4, strategy="lead"), text(1, 2, 3, 1, 4), 5
+    ):
+        assert chosen(row) == (1, 2)
+        assert row.ids.tolist() == [4, 4, *range(13, 21)]
+        assert row.span.tolist() == [2, 3, *[2] * 8]
+        assert row.outputs.tolist() == row.targets[:3].tolist() == [10, 11, 12]
+
+
+def test_principal_takes_the_sentence_most_like_the_rest(symbols, examples):
+    """The third repeats words of both others; the first shares one, and the second two, with the rest."""
+    texts = [
+        [[10, 11, 12], [20, 21, 22, 23], [10, 20, 21], [30, 31]],
+        [
+            [10, 10, 10, 10],
+            [10, 20, 21],
+            [20, 21, 22],
+        ],  # repeats count as often as the rest has them: 1, 3, 2
+        [[10, 11], [12, 13], [14, 15]],  # nothing shared: the first
+        [[50], [10, 11], [10, 11]],  # a tie: the second
+    ]
+    corrupt = gap_sentences(symbols, gap_sentences_ratio=0.3, strategy="principal")
+    assert [chosen(row) for row in examples(corrupt(window(texts), keys(4)))] == [(3,), (2,), (1,), (2,)]
+
+
+@settings(max_examples=60)
+@given(
+    texts=st.lists(
+        st.lists(st.lists(st.sampled_from([1, 2, 3, 6, *range(10, 18)]), min_size=1, max_size=6), max_size=6),
+        max_size=4,
+    ),
+    ratio=st.sampled_from([0.3, 0.6, 1.0]),
+    strategy=st.sampled_from(STRATEGIES),
+    seed=st.integers(-(2**31), 2**31),
+)
+def test_outputs_fill_the_masks_in(symbols, examples, audit, texts, ratio, strategy, seed):
+    """Symbols stay where they are, also inside sentences, and count for nothing; token 6 ends sentences."""
+    corrupt = gap_sentences(symbols, gap_sentences_ratio=ratio, strategy=strategy)
+    for sentences, row in zip(texts, examples(corrupt(window(texts), keys(len(texts), seed))), strict=True):
+        audit(row)
+        written, places = row.outputs.tolist(), row.output_source.tolist()
+        ids, sources = [], []
+        for token, source, span, op in zip(row.ids, row.source, row.span, row.op, strict=True):
+            if op == Op.MASK:
+                ids += written[: span - 1]
+                sources += places[: span - 1]
+                assert places[0] == source
+                del written[: span - 1], places[: span - 1]
+            else:
+                ids.append(token)
+                sources.append(source)
+        assert not written
+        assert ids == [*itertools.chain.from_iterable(sentences)]
+        assert sources == [*range(1, len(ids) + 1)]
+        text = [[token for token in sentence if token >= 10] for sentence in sentences]
+        numbers = [number for number, sentence in enumerate(text, 1) if sentence]
+        text = [sentence for sentence in text if sentence]
+        wanted = min(max(1, math.floor(Fraction(repr(ratio)) * len(text))), max(len(text) - 1, 1), len(text))
+        assert len(chosen(row)) == wanted
+        if strategy == "principal":
+            assert chosen(row) == tuple(numbers[i - 1] for i in most_like_the_rest(text, wanted))
+
+
+def test_one_sentence_is_the_gap(symbols, text, draw_many, audit):
+    for strategy in STRATEGIES:
+        for row in draw_many(gap_sentences(symbols, strategy=strategy), text(5), 3):
+            audit(row)
+            assert (row.ids.tolist(), row.span.tolist(), row.outputs.tolist()) == ([4], [6], [*range(10, 15)])
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_texts_without_sentences_stay_as_they_are(symbols, examples, audit, strategy):
+    texts = [[], [[1, 2]], [[1], [2]]]
+    for text, row in zip(
+        texts, examples(gap_sentences(symbols, strategy=strategy)(window(texts), keys(3))), strict=True
+    ):
+        audit(row)
+        assert (row.ids.tolist(), row.outputs.tolist()) == ([*itertools.chain.from_iterable(text)], [])
+
+
+def test_sentences_are_taken_in_the_order_that_a_permutation_left(symbols, text, draw_many, audit):
+    corrupt = chain(
+        [sentence_permutation(symbols), gap_sentences(symbols, gap_sentences_ratio=0.5, strategy="lead")]
+    )
+    firsts = set()
+    for row in draw_many(corrupt, text(2, 3, 4, 5), 60):
+        audit(row)
+        assert (row.op[:2] == Op.MASK).all()
+        assert (row.op[2:] == Op.KEEP).all()
+        np.testing.assert_array_equal(row.source[:2], row.output_source[[0, row.span[0] - 1]])
+        np.testing.assert_array_equal(row.outputs, 9 + row.output_source)
+        firsts.add(tuple(row.span[:2]))
+    assert len(firsts) == 12  # each two of four, in each order
+
+
+def test_earlier_noise_is_not_touched(symbols, text, draw_many, audit):
+    corrupt = chain([text_infilling(symbols), gap_sentences(symbols)])
+    for row in draw_many(corrupt, text(10, 10, 10, 10), 20):
+        audit(row)
+        assert np.sum(row.target_noise == TargetNoise.HIDDEN) == 12 + len(row.outputs)
+
+
+def test_a_schedule_sets_the_ratio_of_each_example_by_its_step(symbols, examples):
+    steps = tf.constant([0, 500, 1000], tf.int64)
+    corrupt = gap_sentences(symbols, gap_sentences_ratio=Linear(0.1, 0.5, steps=1000))
+    rows = examples(corrupt(window([[[10], [11]] * 5] * 3, steps=steps), keys(3)))
+    assert [len(chosen(row)) for row in rows] == [1, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gap_sentences_ratio": 1.5}, r"gap_sentences_ratio=1\.5"),
+        ({"gap_sentences_ratio": -0.1}, r"gap_sentences_ratio=-0\.1"),
+        ({"gap_sentences_ratio": 0}, "gap_sentences_ratio=0 leaves the decoder nothing"),
+        ({"strategy": "greedy"}, "strategy='greedy' is unknown; choose one of random, lead, principal"),
+    ],
+)
+def test_options_out_of_bounds_are_refused(symbols, options, message):
+    with pytest.raises(CorruptionError, match=message):
+        gap_sentences(symbols, **options)
