@@ -45,6 +45,6 @@ def token_deletion(
 
 def _spared(u: Units, chosen: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """One unit of each example in which all are chosen (bool [u]): bool [u]."""
-    all_chosen = u.rows.sum(tf.cast(chosen, tf.int32)) == u.rows.sizes
+    all_chosen = u.rows.sum(chosen) == u.rows.sizes
     one = draw(key, "deletion.spared") % tf.maximum(u.rows.sizes, 1)
     return u.rows.spread(all_chosen) & (u.rows.place == u.rows.spread(one))

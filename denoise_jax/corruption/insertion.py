@@ -11,7 +11,7 @@ import tensorflow as tf
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.rates import Rate, Schedule, check_budget
 from denoise_jax.corruption.record import Corruption, Noised, Op, insert
-from denoise_jax.corruption.rows import Rows, rows_of_sizes
+from denoise_jax.corruption.rows import Rows, rows_of_sizes, take
 from denoise_jax.corruption.symbols import Symbols
 
 
@@ -39,7 +39,7 @@ def token_insertion(
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
         eligible = symbols.eligible(noised)
-        new = rate.counts(noised.rows.sum(tf.cast(eligible, tf.int32)), noised.steps, budget, key)  # [e]
+        new = rate.counts(noised.rows.sum(eligible), noised.steps, budget, key)  # [e]
         written = (noised.op == Op.MASK) | (noised.op == Op.RANDOM) | (noised.op == Op.INSERT)
         columns, old = noised.rows.where(eligible | written)
         before, rows = _places(columns, old, new, key)
@@ -57,7 +57,7 @@ def _places(columns: tf.Tensor, old: Rows, new: tf.Tensor, key: tf.Tensor) -> tu
     """
     both = rows_of_sizes(old.sizes + new)
     index, rows = both.where(both.choose(new, draw(key, "insertion.places", both)))
-    passed = tf.gather(both.place, index) - rows.place  # old columns to the left
+    passed = take(both.place, index) - rows.place  # old columns to the left
     at_end = tf.cast(passed == rows.spread(old.sizes), tf.int32)
-    neighbour = tf.gather(columns, rows.spread(old.starts) + passed - at_end)
+    neighbour = take(columns, rows.spread(old.starts) + passed - at_end)
     return neighbour + at_end, rows

@@ -11,6 +11,7 @@ import tensorflow as tf
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, Op, write
+from denoise_jax.corruption.rows import take
 from denoise_jax.corruption.symbols import CorruptionError, Symbols
 from denoise_jax.corruption.units import Selection, check_unit, units
 
@@ -114,5 +115,5 @@ def _ids_of_text(noised: Noised, eligible: tf.Tensor, draws: tf.Tensor) -> tf.Te
     """For each column an id from an eligible column of its example, all alike; 0 where there is none: [n]."""
     index, own = noised.rows.where(eligible)
     place = draws % noised.rows.spread(tf.maximum(own.sizes, 1))
-    ids = tf.concat([tf.gather(noised.ids, index), [0]], 0)
-    return tf.gather(ids, noised.rows.spread(own.starts) + place)
+    ids = tf.concat([take(noised.ids, index), [0]], 0)
+    return take(ids, noised.rows.spread(own.starts) + place)

@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.rates import Rate, Schedule
-from denoise_jax.corruption.record import Corruption, Noised, Op, insert, permute
-from denoise_jax.corruption.rows import Rows, rows_of_sizes
+from denoise_jax.corruption.record import Corruption, Noised, Op, insert, rearrange
+from denoise_jax.corruption.rows import Rows, rows_of_sizes, take
 from denoise_jax.corruption.symbols import CorruptionError, Symbols
 from denoise_jax.corruption.units import UNITS, check_unit, units
 
@@ -51,9 +51,7 @@ def document_rotation(
         number = _units(symbols, noised, unit, movable, columns, rows)
         pivot = tf.where(rotated, _pivots(number, rows, key), 0)  # [e]
         order = rows.spread(rows.starts) + (rows.place + rows.spread(pivot)) % rows.spread(rows.sizes)
-        index = tf.range(noised.rows.columns)
-        index = tf.tensor_scatter_nd_update(index, columns[:, None], tf.gather(columns, order))
-        turned = permute(noised, index)
+        turned = rearrange(noised, columns, take(columns, order))
         return turned if mark is None else _marked(turned, mark, columns, rows, pivot, rotated)
 
     return corrupt
@@ -89,10 +87,10 @@ def _units(
 ) -> tf.Tensor:
     """A number for the unit of each movable column [c]; where it changes, a new unit begins."""
     if unit != "sentence":
-        return tf.gather(units(symbols, noised, unit, movable).of, columns)
+        return take(units(symbols, noised, unit, movable).of, columns)
     # An insertion at the end of an example has no token behind it, and belongs to the last sentence.
     last = rows.spread(noised.target_rows.starts + noised.target_rows.sizes)
-    return tf.gather(noised.sentence_ids, tf.minimum(tf.gather(noised.source, columns), last) - 1)
+    return take(noised.sentence_ids, tf.minimum(take(noised.source, columns), last) - 1)
 
 
 def _pivots(number: tf.Tensor, rows: Rows, key: tf.Tensor) -> tf.Tensor:

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.rates import Rate, Schedule
-from denoise_jax.corruption.record import Corruption, Noised, permute
-from denoise_jax.corruption.rows import Rows, argsort
+from denoise_jax.corruption.record import Corruption, Noised, rearrange
+from denoise_jax.corruption.rows import Rows, argsort, take
 from denoise_jax.corruption.symbols import CorruptionError, Symbols
 from denoise_jax.corruption.units import check_unit, units
 
@@ -50,9 +50,7 @@ def token_shuffling(
         columns, _ = noised.rows.where(movable)
         if unit == "word":
             order = u.reordered(order)
-        index = tf.range(noised.rows.columns)
-        index = tf.tensor_scatter_nd_update(index, columns[:, None], tf.gather(columns, order))
-        return permute(noised, index)
+        return rearrange(noised, columns, take(columns, order))
 
     return corrupt
 
@@ -62,8 +60,8 @@ def _order(u: Rows, distance: int | None, rate: Rate, steps: tf.Tensor, key: tf.
     if rate.share == 1:
         return _shuffled(u, distance, key)
     chosen, rows = u.where(u.choose(rate.counts(u.sizes, steps), draw(key, "shuffling.choice", u)))
-    moved = tf.gather(chosen, _shuffled(rows, distance, key))
-    return tf.tensor_scatter_nd_update(tf.range(u.columns), chosen[:, None], moved)
+    every = tf.range(u.columns)
+    return tf.dynamic_stitch([every, chosen], [every, take(chosen, _shuffled(rows, distance, key))])
 
 
 def _shuffled(rows: Rows, distance: int | None, key: tf.Tensor) -> tf.Tensor:
