@@ -1,0 +1,108 @@
+"""The kind of each target token, read off a record after any chain of corruptions.
+
+Legend of shapes: n corrupted tokens, m target tokens, t tokens that the decoder writes, v visible tokens,
+each of the whole window.
+"""
+
+import tensorflow as tf
+
+from denoise_jax.corruption.record import Noised, Op, TargetNoise
+from denoise_jax.corruption.rows import rows_of_sizes, take
+from denoise_jax.kinds import TargetKind
+
+
+def target_kinds(noised: Noised) -> tf.Tensor:
+    """TargetKind of each target token: int32 [m].
+
+    MASKED, REPLACED: hidden. By what stands for the token: the last column, in the order of sources, which
+      stands for anything and whose source is not behind it. That is exact unless text was moved before it
+      was hidden: the record then says where a span begins, and only its length of the rest, so a token that
+      a moved sentence brought under another's span is told by a neighbour's column. A token whose own
+      column was cut off (`record.truncate`) is told likewise.
+    DELETED: the record says so.
+    MOVED: visible, and its nearest visible neighbour to the left is not the same in the corrupted text and
+      in the target. Of a sentence that moves, the first visible token is MOVED, and the first behind the
+      place that it left; the others go with their neighbours.
+    INSERTED_AROUND: visible, not moved, and directly beside a column that stands for nothing (an insertion,
+      or a symbol such as that of a rotation or a mode).
+    VISIBLE: all else.
+    """
+    every = tf.range(noised.target_rows.columns)
+    moved, beside = _moved(noised), _beside_insertions(noised)
+    return tf.dynamic_stitch(  # of several values for a place the last one stands
+        [every, beside, moved],
+        [
+            _still(noised),
+            tf.fill(tf.shape(beside), int(TargetKind.INSERTED_AROUND)),
+            tf.fill(tf.shape(moved), int(TargetKind.MOVED)),
+        ],
+    )
+
+
+def output_kinds(noised: Noised) -> tf.Tensor:
+    """TargetKind of each token that the decoder writes: int32 [t].
+
+    It is that of the target token at its source. A token which is not that target token is a symbol that
+    the corrupted text shows as well (T5's sentinels), and VISIBLE.
+    """
+    kinds = target_kinds(noised)
+    if noised.outputs is noised.targets:
+        return kinds
+    # A symbol at the end of a text may have the source past its last token.
+    places = tf.minimum(noised.output_source, noised.target_rows.columns) - 1
+    same = (take(noised.targets, places) == noised.outputs) & (places == noised.output_source - 1)
+    return tf.where(same, take(kinds, places), int(TargetKind.VISIBLE))
+
+
+def _still(noised: Noised) -> tf.Tensor:
+    """Kinds [m] as if nothing had been moved or inserted."""
+    replaced = noised.op == Op.RANDOM
+    hidden = tf.cond(
+        tf.reduce_any(replaced),
+        lambda: _hidden_kinds(noised, replaced),
+        lambda: tf.fill(tf.shape(noised.targets), int(TargetKind.MASKED)),
+    )
+    # VISIBLE and DELETED have the same numbers in both lists.
+    return tf.where(noised.target_noise == TargetNoise.HIDDEN, hidden, noised.target_noise)
+
+
+def _hidden_kinds(noised: Noised, replaced: tf.Tensor) -> tf.Tensor:
+    """REPLACED or MASKED for each target [m], by the last column before it that stands for anything."""
+    columns = tf.cast(tf.where((noised.op != Op.KEEP) & (noised.span > 1))[:, 0], tf.int32)
+    own = tf.where(take(replaced, columns), int(TargetKind.REPLACED), int(TargetKind.MASKED))
+    targets = noised.target_rows.columns
+    begins = tf.dynamic_stitch(
+        [tf.range(targets), take(noised.source, columns) - 1], [tf.zeros_like(noised.targets), own]
+    )
+    places = tf.cast(tf.where(begins > 0)[:, 0], tf.int32)  # their sources, ascending
+    lengths = tf.concat([places, [targets]], 0) - tf.concat([[0], places], 0)
+    kinds = tf.concat([[int(TargetKind.MASKED)], take(begins, places)], 0)
+    return rows_of_sizes(lengths).spread(kinds)
+
+
+def _moved(noised: Noised) -> tf.Tensor:
+    """Indices of the MOVED target tokens, in any order."""
+    kept, rows = noised.rows.where(noised.op == Op.KEEP)  # [v]
+    source = take(noised.source, kept) - 1
+    visible = tf.cast(tf.where(noised.target_noise == TargetNoise.VISIBLE)[:, 0], tf.int32)
+    ranks = tf.dynamic_stitch(  # of each target token among the visible ones
+        [tf.range(noised.target_rows.columns), visible],
+        [tf.zeros_like(noised.targets), tf.range(tf.size(visible))],
+    )
+    rank = take(ranks, source)
+    # Behind the token before it, or, first of its example, where the visible ones of the examples before end.
+    first = tf.boolean_mask(rows.starts, rows.sizes > 0)
+    behind = tf.concat([[0], rank[:-1] + 1], 0)[: tf.size(rank)]
+    expected = tf.dynamic_stitch([tf.range(tf.size(rank)), first], [behind, first])
+    return tf.boolean_mask(source, rank != expected)
+
+
+def _beside_insertions(noised: Noised) -> tf.Tensor:
+    """Indices of the visible target tokens beside a column that stands for nothing; some perhaps twice."""
+    inserted = tf.cast(tf.where(noised.span == 1)[:, 0], tf.int32)
+    beside = tf.concat([inserted - 1, inserted + 1], 0)
+    inside = (beside >= 0) & (beside < noised.rows.columns)
+    pairs = tf.boolean_mask(tf.stack([beside, tf.tile(inserted, [2])], 1), inside)
+    same = take(noised.rows.of, pairs[:, 0]) == take(noised.rows.of, pairs[:, 1])
+    beside = tf.boolean_mask(pairs[:, 0], same & (take(noised.op, pairs[:, 0]) == Op.KEEP))
+    return take(noised.source, beside) - 1
