@@ -1,78 +1,121 @@
-"""Text infilling: budget, coverage, span law, insertions, protected tokens, edges.
+"""Text infilling: budget, coverage, spans, what replaces them, insertions, protected tokens, edges.
 
 Seeds are fixed, so a passing test passes always; the false-alarm rates say how surprising a failure after
 a change would be.
 """
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from denoise_jax.corruption.infilling import _spans_on_ring, text_infilling
-from denoise_jax.corruption.record import Noised, Op, TargetNoise, clean
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
-from denoise_jax.corruption.spans import exact_share, span_law
+from denoise_jax.corruption.infilling import PLACEMENTS, text_infilling
+from denoise_jax.corruption.rates import Linear
+from denoise_jax.corruption.record import Op, TargetNoise, clean
+from denoise_jax.corruption.symbols import Symbols
 
-SYMBOLS = Symbols(mask_token=4, vocab_size=1000, protected=(0, 1, 2, 3))
+ROUNDED = {"ceil": math.ceil, "floor": math.floor, "round": lambda x: math.floor(x + Fraction(1, 2))}
+LAWS = {
+    "geometric": {},
+    "poisson": {"span_length": "poisson"},
+    "constant": {"span_length": "constant"},
+    "uniform": {"span_length": "uniform"},
+    "empirical": {"span_length": "empirical", "span_length_weights": (3, 0, 1, 2)},
+}
+NO_ZEROS = {"span_length": "poisson", "zero_length_spans": False}
 
 
-def hidden(noised: Noised) -> np.ndarray:
-    return noised.target_noise == TargetNoise.HIDDEN
+def hidden(row) -> np.ndarray:
+    return row.target_noise == TargetNoise.HIDDEN
 
 
-@pytest.mark.parametrize(
-    ("law", "budget"),
-    [
-        ("geometric", "ceil"),
-        ("uniform", "ceil"),
-        ("poisson", "ceil"),
-        ("poisson", "floor"),
-        ("poisson", "round"),
-    ],
-)
-def test_budget_is_exact_in_every_sample(symbols, audit, law, budget):
-    round_ = {"ceil": math.ceil, "floor": math.floor, "round": lambda x: math.floor(x + 0.5)}[budget]
+def marks(row) -> np.ndarray:
+    """Masks and random tokens: one for each span with replace_length 1."""
+    return (row.op == Op.MASK) | (row.op == Op.RANDOM)
+
+
+def window(sizes, **options):
+    """A clean window of texts of these lengths, all of distinct tokens."""
+    ids = tf.concat([10 + tf.range(size) for size in sizes], 0)
+    return clean(tf.RaggedTensor.from_row_lengths(ids, tf.constant(sizes, tf.int64)), **options)
+
+
+def keys(count, seed=5):
+    return tf.range(count, dtype=tf.int64) + seed * 10**9
+
+
+# --- how much is hidden
+
+
+@pytest.mark.parametrize("placement", ["roll", "uniform"])
+@pytest.mark.parametrize("budget", ROUNDED)
+@pytest.mark.parametrize("law", LAWS)
+def test_budget_is_exact_in_every_sample(symbols, examples, audit, law, budget, placement):
+    sizes = [*range(31)] * 2
     for rate in (0.0, 0.07, 0.3, 0.5, 1.0):
-        corrupt = text_infilling(symbols, mask_prob=rate, span_length=law, budget=budget)
-        examples = tf.data.Dataset.range(60).map(
-            lambda i, corrupt=corrupt: corrupt(
-                clean(10 + tf.range(tf.cast(i % 30, tf.int32))), tf.stack([i, 7])
-            )
-        )
-        for index, columns in enumerate(examples.as_numpy_iterator()):
-            noised = Noised(*columns)
-            n, masks, inserts = index % 30, (noised.op == Op.MASK).sum(), (noised.op == Op.INSERT).sum()
-            assert hidden(noised).sum() == round_(exact_share(rate, "") * n)
-            assert len(noised.ids) == n - hidden(noised).sum() + masks + inserts
-            audit(noised)
+        options = {"mask_prob": rate, "budget": budget, "placement": placement, **LAWS[law]}
+        rows = examples(text_infilling(symbols, **options)(window(sizes), keys(len(sizes))))
+        exact = [ROUNDED[budget](Fraction(repr(rate)) * size) for size in sizes]
+        assert [hidden(row).sum() for row in rows] == exact
+        for row in rows[:: 7 if rate in (0.3, 1.0) else 31]:
+            audit(row)
 
 
-def test_decimal_rates_do_not_round_up():
+def test_decimal_rates_do_not_round_up(symbols, text, draw_many):
     """0.07 x 100 is 7.000000000000001 in floating point, whose ceiling is 8."""
-    noised = text_infilling(SYMBOLS, mask_prob=0.07)(clean(tf.range(10, 110)), tf.constant([1, 2]))
-    assert np.sum(hidden(noised)) == 7
+    rows = draw_many(text_infilling(symbols, mask_prob=0.07), text(100), 3)
+    assert [hidden(row).sum() for row in rows] == [7] * 3
 
 
-@pytest.mark.parametrize("law", ["geometric", "poisson", "constant"])
+def test_stochastic_budget_is_exact_in_the_mean(symbols, text, draw_many):
+    """0.3 of 21 is 6.3: 6 or 7, never another; 3 standard errors of 5,000 (0.3 % false alarms)."""
+    rows = draw_many(text_infilling(symbols, budget="stochastic"), text(21), 5000)
+    counts = np.array([hidden(row).sum() for row in rows])
+    assert set(counts.tolist()) == {6, 7}
+    assert abs(counts.mean() - 6.3) < 3 * math.sqrt(0.3 * 0.7 / len(counts))
+
+
+def test_a_schedule_sets_the_budget_of_each_example_by_its_step(symbols, examples):
+    steps = tf.constant([0, 500, 1000, 10**6], tf.int64)
+    corrupt = text_infilling(symbols, mask_prob=Linear(0.1, 0.5, steps=1000))
+    rows = examples(corrupt(window([100] * 4, steps=steps), keys(4)))
+    assert [hidden(row).sum() for row in rows] == [10, 30, 50, 50]
+
+
+def test_whole_words_are_counted_and_hidden_whole(symbols, draw_many):
+    """10 words of 1 to 4 pieces, 3 of them hidden. The first begins with a piece that begins no word by the
+    table, and is hidden as often as others: |z| of each word below 4.2, 1 false alarm in 3,700."""
+    pieces = [12, 12, 10, 12, 11, 10, 15, 18, 21, 13, 14, 12, 16, 12, 15, 17, 19, 20, 12]
+    word = np.cumsum([1 if token % 3 or place == 0 else 0 for place, token in enumerate(pieces)])
+    assert word[-1] == 10
+    rows = draw_many(text_infilling(symbols, whole_word=True, **NO_ZEROS), clean(tf.constant(pieces)), 4000)
+    shares = np.zeros(10)
+    for row in rows:
+        words = set(word[hidden(row)].tolist())
+        assert len(words) == 3
+        np.testing.assert_array_equal(hidden(row), np.isin(word, list(words)))
+        shares[[number - 1 for number in words]] += 1 / len(rows)
+    assert np.abs(shares - 0.3).max() < 4.2 * math.sqrt(0.3 * 0.7 / len(rows))
+
+
+# --- where
+
+
+@pytest.mark.parametrize("law", LAWS)
 def test_coverage_is_uniform_over_positions(symbols, text, draw_many, law):
-    """Largest |z| of 20 positions below 4.2: a false alarm in about 1 of 1,900 sets of seeds."""
-    keys, n = 4000, 20
-    rows = draw_many(text_infilling(symbols, span_length=law), text(n), keys)
-    share = 0.3  # 6 of 20
-    z = (np.mean([hidden(row) for row in rows], 0) - share) / math.sqrt(share * (1 - share) / keys)
+    """Largest |z| of 20 positions below 4.2: a false alarm in 1 of 1,900 sets of seeds, for each law."""
+    count, share = 4000, 0.3  # 6 of 20
+    rows = draw_many(text_infilling(symbols, **LAWS[law]), text(20), count)
+    z = (np.mean([hidden(row) for row in rows], 0) - share) / math.sqrt(share * (1 - share) / count)
     assert np.abs(z).max() < 4.2
 
 
-def ring(law: str, hide: int, keys: int):
-    """Starts and ends of the spans that hide `hide` of 1,000 places, for each of that many keys."""
-    spans = tf.data.Dataset.range(keys).map(
-        lambda i: _spans_on_ring(tf.constant(1000), tf.constant(hide), span_law(law, 3.0), tf.stack([i, 5]))
-    )
-    return [(starts, ends[1:]) for starts, ends in spans.as_numpy_iterator()]
+def test_without_turning_the_ends_are_hidden_less(symbols, text, draw_many):
+    rows = draw_many(text_infilling(symbols, placement="uniform", **NO_ZEROS), text(40), 2000)
+    shares = np.mean([hidden(row) for row in rows], 0)
+    assert max(shares[0], shares[-1]) < 0.2 < 0.3 < shares[10:30].mean()
 
 
 @pytest.mark.parametrize(
@@ -81,37 +124,110 @@ def ring(law: str, hide: int, keys: int):
         ("geometric", [2 ** (k - 1) / 3**k for k in range(1, 9)]),
         ("poisson", [3**k * math.exp(-3) / math.factorial(k) / (1 - math.exp(-3)) for k in range(1, 9)]),
         ("uniform", [0.2] * 5),
+        ("empirical", [1 / 2, 0, 1 / 6, 1 / 3]),
     ],
 )
-def test_span_lengths_follow_the_law(chi_square, law, expected):
-    """p above 1e-4, the false-alarm rate, for the first 20 spans of each: a budget of 300 cuts none."""
-    lengths = np.concatenate([(ends - starts)[:20] for starts, ends in ring(law, 300, 400)])
+def test_span_lengths_follow_the_law(symbols, text, draw_many, chi_square, law, expected):
+    """p above 1e-4, the false-alarm rate. Spans are sorted by place but not by length, and only the last to
+    be drawn is cut; it stands last when nothing is turned, so all but the last follow the law."""
+    options = {**LAWS[law], "zero_length_spans": False, "placement": "uniform"}
+    lengths = []
+    for row in draw_many(text_infilling(symbols, **options), text(512), 200):
+        # The first 20 of some 50: how many are drawn depends on the lengths of the last.
+        lengths.extend((row.span[row.op == Op.MASK] - 1)[:20])
     counts = np.bincount(np.minimum(lengths, 9), minlength=10)[1:]
-    rest = 1 - sum(expected)
-    if rest < 1e-9:
-        assert counts[len(expected) :].sum() == 0
-        assert chi_square(counts[: len(expected)], expected) > 1e-4
-    else:
-        assert chi_square(counts, [*expected, rest]) > 1e-4
+    cells = np.append(expected, [0.0] * (8 - len(expected)) + [max(0.0, 1 - sum(expected))])
+    some = cells > 1e-9
+    assert counts[~some].sum() == 0
+    assert chi_square(counts[some], cells[some]) > 1e-4
 
 
-def test_spans_do_not_overlap_and_their_number_is_the_renewal_law():
+def test_number_of_spans_is_the_renewal_law(symbols, text, draw_many):
     """E[K] = (B + E[L^2] / (2 E[L]) - 1/2) / E[L], B the budget; 3 standard errors (0.3 % false alarms)."""
-    counts = []
-    for starts, ends in ring("poisson", 153, 2000):
-        assert (ends > starts).all()
-        assert (starts[1:] >= ends[:-1]).all()
-        assert (ends - starts).sum() == 153
-        assert ends[-1] <= 1000
-        counts.append(len(starts))
-    mean = 3 / (1 - math.exp(-3))
-    expected = (153 + 4 / 2 - 0.5) / mean  # E[L^2] / E[L] = 1 + lambda
+    options = {"placement": "uniform", **NO_ZEROS}
+    counts = [marks(row).sum() for row in draw_many(text_infilling(symbols, **options), text(512), 600)]
+    expected = (154 + 4 / 2 - 0.5) / (3 / (1 - math.exp(-3)))  # E[L^2] / E[L] = 1 + lambda
     assert abs(np.mean(counts) - expected) < 3 * np.std(counts) / math.sqrt(len(counts))
+
+
+def test_overlapping_spans_hide_as_little_as_fairseq(symbols, text, draw_many):
+    """1 - prod_j(1 - P(L > j) x 0.3 / E[L]) = 26.62 % of 512 tokens at lambda 3.5, within 0.3 points; the
+    mean of 800 examples has a standard error of 0.05 points. What runs together is one mask."""
+    options = {**NO_ZEROS, "mean_span_length": 3.5, "placement": "overlap"}
+    rows = draw_many(text_infilling(symbols, **options), text(512), 800)
+    assert abs(np.mean([hidden(row).mean() for row in rows]) - 0.2662) < 0.003
+    for row in rows[:20]:
+        assert hidden(row).sum() <= 154
+        assert (row.span[row.op == Op.MASK] - 1).sum() == hidden(row).sum()
+
+
+def test_runs_of_overlapping_spans_are_one_mask(symbols, text, draw_many):
+    """Side by side are only those of which the first ends where the second begins, so is whole."""
+    options = {"span_length": "constant", "mean_span_length": 9, "placement": "overlap", "mask_prob": 0.9}
+    for row in draw_many(text_infilling(symbols, **options), text(12), 200):
+        masks = np.flatnonzero(row.op == Op.MASK)
+        ends = row.source[masks] + row.span[masks] - 1
+        gaps = row.source[masks][1:] - ends[:-1]
+        assert ((gaps > 0) | (row.span[masks][:-1] - 1 >= 9)).all()
+        assert ends[-1] <= 13
+
+
+# --- what stands for it
+
+
+@pytest.mark.parametrize("replace_length", [1, 0, -1])
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_length_of_the_corrupted_text(symbols, text, draw_many, audit, replace_length, placement):
+    """n - B + K + Z, n - B + Z or n + Z: B hidden, K spans, Z insertions."""
+    options = {"span_length": "poisson", "replace_length": replace_length, "placement": placement}
+    plain = draw_many(text_infilling(symbols, **{**options, "replace_length": 1}), text(50), 40)
+    for row, one_each in zip(draw_many(text_infilling(symbols, **options), text(50), 40), plain, strict=True):
+        audit(row)
+        noise = TargetNoise.DELETED if replace_length == 0 else TargetNoise.HIDDEN
+        lost, spans, zeros = (row.target_noise == noise).sum(), marks(row).sum(), (row.op == Op.INSERT).sum()
+        if placement != "overlap":
+            assert lost == 15
+        assert len(row.ids) == 50 + zeros - lost + spans
+        assert spans == {1: spans, 0: 0, -1: lost}[replace_length]
+        # The same spans whatever replaces them.
+        np.testing.assert_array_equal(row.target_noise > 1, one_each.target_noise > 1)
+
+
+def test_masks_hide_what_their_provenance_says(symbols, text, draw_many):
+    """Nothing was moved, so a mask hides the targets from its source on, and nobody else does."""
+    for row in draw_many(text_infilling(symbols, span_length="poisson", mask_random=0.3), text(60), 100):
+        masks = marks(row)
+        hides = zip(row.source[masks], row.span[masks], strict=True)
+        positions = [position for source, span in hides for position in range(source, source + span - 1)]
+        np.testing.assert_array_equal(positions, 1 + np.flatnonzero(hidden(row)))
+        assert (row.ids[row.op == Op.MASK] == 4).all()
+
+
+@pytest.mark.parametrize("replace_length", [1, -1])
+def test_a_share_of_masks_and_insertions_is_random_text(symbols, text, draw_many, chi_square, replace_length):
+    """Shares within 4 standard deviations (1 false alarm in 16,000 each); ids uniform, p above 1e-4."""
+    few = Symbols(mask_token=4, vocab_size=40, protected=(0, 1, 9))
+    options = {"mask_random": 0.25, "replace_length": replace_length, "mean_span_length": 0.5}
+    rows = draw_many(text_infilling(few, span_length="poisson", **options), text(30), 1500)
+    ids, ops, spans = (np.concatenate([getattr(row, name) for row in rows]) for name in ("ids", "op", "span"))
+    inserted = ops == Op.INSERT
+    for drawn, of in (
+        (ops == Op.RANDOM, np.isin(ops, (Op.MASK, Op.RANDOM))),
+        (inserted & (ids != 4), inserted),
+    ):
+        assert abs(drawn.sum() / of.sum() - 0.25) < 4 * math.sqrt(0.25 * 0.75 / of.sum())
+        counts = np.bincount(ids[drawn], minlength=40)
+        assert counts.sum() == counts[few.text_ids].sum()
+        assert chi_square(counts[few.text_ids], 1 / len(few.text_ids)) > 1e-4
+    assert (spans[inserted] == 1).all()
+
+
+# --- insertions
 
 
 def test_number_of_zero_length_spans(symbols, text, draw_many):
     """Poisson(3): q / (1 - q) insertions a span, q = exp(-3); 3 standard errors (0.3 % false alarms)."""
-    rows = draw_many(text_infilling(symbols, span_length="poisson"), text(512), 1000)
+    rows = draw_many(text_infilling(symbols, span_length="poisson"), text(512), 600)
     zeros = [(row.op == Op.INSERT).sum() for row in rows]
     q = math.exp(-3)
     expected = (154 + 4 / 2 - 0.5) / (3 / (1 - q)) * q / (1 - q)
@@ -125,17 +241,10 @@ def test_insertions_reach_every_gap_and_both_ends(symbols, draw_many, chi_square
     places = []
     for row in draw_many(corrupt, noised, 6000):
         assert (row.ids[0], row.ids[-1]) == (1, 2)
-        if (row.op == Op.INSERT).sum() == 1:
-            columns = len(row.ids) - 3  # eligible tokens and masks left
-            if columns == 6 - 2 + 1:
-                places.append(np.flatnonzero(row.op == Op.INSERT)[0] - 1)
+        if (row.op == Op.INSERT).sum() == 1 and marks(row).sum() == 1:
+            places.append(np.flatnonzero(row.op == Op.INSERT)[0] - 1)
+    assert len(places) > 250
     assert chi_square(np.bincount(places, minlength=6), 1 / 6) > 1e-4
-
-
-def test_no_insertions_unless_asked_for(symbols, text, draw_many):
-    for options in ({"span_length": "poisson", "zero_length_spans": False}, {"span_length": "geometric"}):
-        for row in draw_many(text_infilling(symbols, **options), text(100), 50):
-            assert not (row.op == Op.INSERT).any()
 
 
 def test_insertion_sources_name_the_token_behind_them(symbols, text, draw_many, audit):
@@ -143,101 +252,14 @@ def test_insertion_sources_name_the_token_behind_them(symbols, text, draw_many, 
     at_end = 0
     for row in draw_many(corrupt, text(12), 100):
         audit(row)
-        behind = [*row.source[1:], 13]
+        behind = np.array([*row.source[1:], 13])
         inserted = row.op == Op.INSERT
-        np.testing.assert_array_equal(row.source[inserted], np.array(behind)[inserted])
+        np.testing.assert_array_equal(row.source[inserted], behind[inserted])
         at_end += inserted[-1]
     assert at_end
 
 
-def test_masks_hide_what_their_provenance_says(symbols, text, draw_many):
-    """Nothing was moved, so a mask hides the targets from its source on, and nobody else does."""
-    for row in draw_many(text_infilling(symbols, span_length="poisson"), text(60), 100):
-        masks = row.op == Op.MASK
-        positions = [
-            p
-            for s, span in zip(row.source[masks], row.span[masks], strict=True)
-            for p in range(s, s + span - 1)
-        ]
-        np.testing.assert_array_equal(positions, 1 + np.flatnonzero(hidden(row)))
-
-
-@settings(max_examples=40)
-@given(
-    ids=st.lists(st.sampled_from([1, 2, 3, 4, *range(10, 40)]), max_size=40),
-    rate=st.sampled_from([0.0, 0.15, 0.3, 0.5, 0.999, 1.0]),
-    seed=st.integers(0, 2**62),
-)
-def test_protected_tokens_stay_and_the_budget_holds(audit, compiled, ids, rate, seed):
-    targets = np.array(ids, np.int32)
-    noised = Noised(*(column.numpy() for column in compiled(rate)(clean(tf.constant(targets)), [seed, 1])))
-    audit_masked = noised._replace(targets=np.where(targets == 4, 5, targets))  # audit knows a mask as noise
-    assert (noised.target_noise != TargetNoise.DELETED).all()
-    protected = targets < 10
-    assert not hidden(noised)[protected].any()
-    assert hidden(noised).sum() == math.ceil(exact_share(rate, "") * (~protected).sum())
-    np.testing.assert_array_equal(noised.ids[noised.op == Op.KEEP], targets[~hidden(noised)])
-    if 4 not in ids:
-        audit(audit_masked)
-
-
-@pytest.fixture(scope="session")
-def compiled():
-    """compiled(rate): Poisson infilling as one traced function of any length, kept for the session."""
-    traced = {}
-
-    def get(rate):
-        if rate not in traced:
-            corrupt = text_infilling(SYMBOLS, mask_prob=rate, span_length="poisson", mean_span_length=1.0)
-            traced[rate] = tf.function(corrupt, reduce_retracing=True)
-        return lambda noised, key: traced[rate](noised, tf.constant(key, tf.int64))
-
-    return get
-
-
-@pytest.mark.parametrize("law", ["poisson", "geometric"])
-def test_edges(symbols, audit, law):
-    def infill(ids, **options):
-        corrupt = text_infilling(symbols, span_length=law, **options)
-        noised = Noised(*(c.numpy() for c in corrupt(clean(tf.constant(ids, tf.int32)), tf.constant([3, 4]))))
-        audit(noised)
-        return noised
-
-    for rate in (0.0, 0.3, 1.0):
-        assert infill([], mask_prob=rate).ids.tolist() == []
-        assert infill([1, 2], mask_prob=rate).ids.tolist() == [1, 2]  # all protected
-        assert infill([1], mask_prob=rate).ids.tolist() == [1]
-    assert len(infill([10], mask_prob=0.3).ids) >= 1
-    assert infill([10, 11, 12], mask_prob=0.0).ids.tolist() == [10, 11, 12]  # the identity
-    assert infill([10, 11, 12], mask_prob=0.3, budget="floor").ids.tolist() == [10, 11, 12]
-    assert set(infill(range(10, 40), mask_prob=1.0).ids.tolist()) == {4}
-    assert infill([10, 3, 11], mask_prob=1.0, zero_length_spans=False).ids.tolist() == [4, 3, 4]  # a cut span
-
-
-def test_constant_and_clipped_lengths(symbols, text, draw_many):
-    for row in draw_many(text_infilling(symbols, span_length="poisson", max_span_length=2), text(50), 30):
-        assert row.span.max() <= 3
-    whole = text_infilling(symbols, mask_prob=1.0, span_length="constant", mean_span_length=10)
-    assert max(row.span.max() for row in draw_many(whole, text(50), 10)) == 11
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"mask_prob": 1.5}, r"mask_prob=1\.5"),
-        ({"mask_prob": -0.1}, r"mask_prob=-0\.1"),
-        ({"mask_prob": math.nan}, "mask_prob=nan"),
-        ({"span_length": "gaussian"}, "span_length='gaussian'.*geometric"),
-        ({"mean_span_length": 0.5}, r"mean_span_length=0\.5.*geometric"),
-        ({"mean_span_length": 0, "span_length": "poisson"}, "mean_span_length=0 .*poisson"),
-        ({"mean_span_length": 2.5, "span_length": "constant"}, r"mean_span_length=2\.5.*whole"),
-        ({"mean_span_length": 2.3, "span_length": "uniform"}, r"mean_span_length=2\.3"),
-        ({"max_span_length": 0}, "max_span_length=0"),
-        ({"max_span_length": 2, "span_length": "constant"}, "max_span_length=2.*constant"),
-        ({"replace_length": 0}, "replace_length=0"),
-        ({"budget": "up"}, "budget='up'.*ceil"),
-    ],
-)
-def test_options_out_of_bounds_are_refused(symbols, options, message):
-    with pytest.raises(CorruptionError, match=message):
-        text_infilling(symbols, **options)
+def test_no_insertions_unless_asked_for(symbols, text, draw_many):
+    for options in (NO_ZEROS, {"span_length": "geometric"}):
+        for row in draw_many(text_infilling(symbols, **options), text(100), 50):
+            assert not (row.op == Op.INSERT).any()

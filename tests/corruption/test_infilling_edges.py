@@ -1,0 +1,124 @@
+"""Text infilling at its edges: protected tokens, very short texts, rates 0 and 1, options refused."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from denoise_jax.corruption.infilling import PLACEMENTS, text_infilling
+from denoise_jax.corruption.record import Op, TargetNoise, clean
+from denoise_jax.corruption.symbols import CorruptionError, Symbols
+
+
+@pytest.fixture(scope="module")
+def infill(symbols, traced):
+    """infill[placement](texts, keys, steps=thousandths): Poisson infilling with that share of each text."""
+
+    def share(steps):
+        return tf.cast(tf.minimum(steps, 1000), tf.float64) / 1000
+
+    options = {"mask_prob": share, "span_length": "poisson", "mean_span_length": 1.0}
+    return {name: traced(text_infilling(symbols, placement=name, **options)) for name in PLACEMENTS}
+
+
+@settings(max_examples=100)
+@given(
+    texts=st.lists(st.lists(st.sampled_from([1, 2, 3, 4, *range(10, 40)]), max_size=30), max_size=4),
+    thousandths=st.lists(st.sampled_from([0, 70, 300, 999, 1000]), min_size=4, max_size=4),
+    placement=st.sampled_from(PLACEMENTS),
+    seed=st.integers(-(2**62), 2**62),
+)
+def test_protected_tokens_stay_and_the_budget_holds(
+    infill, examples, audit, texts, thousandths, placement, seed
+):
+    keys = [seed + place for place in range(len(texts))]
+    noised = infill[placement](texts, keys, steps=thousandths[: len(texts)])
+    for ids, share, row in zip(texts, thousandths, examples(noised), strict=False):
+        targets = np.array(ids, np.int32)
+        hidden = row.target_noise == TargetNoise.HIDDEN
+        protected = targets < 10
+        assert not hidden[protected].any()
+        budget = math.ceil(Fraction(share, 1000) * int((~protected).sum()))
+        assert hidden.sum() == budget or (placement == "overlap" and hidden.sum() <= budget)
+        np.testing.assert_array_equal(row.ids[row.op == Op.KEEP], targets[~hidden])
+        audit(row)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("law", ["poisson", "geometric"])
+def test_very_short_texts_and_extreme_rates(symbols, audit, draw_many, law, placement):
+    def infill(ids, keys=5, **options):
+        corrupt = text_infilling(symbols, span_length=law, placement=placement, **options)
+        rows = draw_many(corrupt, clean(tf.constant(ids, tf.int32)), keys)
+        for row in rows:
+            audit(row)
+        return [row.ids.tolist() for row in rows]
+
+    for rate in (0.0, 0.3, 1.0):
+        for replace_length in (1, 0, -1):
+            options = {"mask_prob": rate, "replace_length": replace_length}
+            for protected in ([], [1, 2], [1], [4]):
+                assert infill(protected, **options) == [protected] * 5
+            assert min(map(len, infill([10], 20, **options))) >= 1
+            assert min(map(len, infill([10, 11], 20, **options))) >= 1
+    assert infill([10, 11, 12], mask_prob=0.0) == [[10, 11, 12]] * 5  # the identity
+    assert infill([10, 11, 12], mask_prob=0.3, budget="floor") == [[10, 11, 12]] * 5
+    assert infill([10], mask_prob=1.0, replace_length=0, zero_length_spans=False) == [[10]] * 5
+    if placement != "overlap":
+        for ids in infill(range(10, 40), mask_prob=1.0):
+            assert set(ids) == {4}
+
+
+def test_protected_tokens_in_the_middle_cut_spans(symbols, text, draw_many):
+    options = {"mask_prob": 1.0, "span_length": "constant", "mean_span_length": 2, "placement": "uniform"}
+    corrupt = text_infilling(symbols, **options)
+    for row in draw_many(corrupt, clean(tf.constant([10, 3, 11, 900, 5, 2])), 5):
+        assert row.ids.tolist() == [4, 3, 4, 900, 5, 2]
+        assert row.span.tolist() == [2] * 6
+
+
+def test_examples_side_by_side_do_not_share_a_mask(symbols, examples):
+    """Neither by a span that runs on nor by one that is turned over the end."""
+    corrupt = text_infilling(symbols, mask_prob=1.0, span_length="constant", mean_span_length=5)
+    texts = tf.ragged.constant([[10, 11], [], [12, 13, 14], [15]], tf.int32)
+    for seed in range(10):
+        rows = examples(corrupt(clean(texts), tf.range(4, dtype=tf.int64) + seed))
+        assert [(row.span - 1).sum() for row in rows] == [2, 0, 3, 1]
+
+
+def test_constant_and_clipped_lengths(symbols, text, draw_many):
+    for row in draw_many(text_infilling(symbols, span_length="poisson", max_span_length=2), text(50), 30):
+        assert row.span.max() <= 3
+    whole = text_infilling(symbols, mask_prob=1.0, span_length="constant", mean_span_length=10)
+    assert max(row.span.max() for row in draw_many(whole, text(50), 10)) == 11
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mask_prob": 1.5}, r"mask_prob=1\.5"),
+        ({"mask_prob": -0.1}, r"mask_prob=-0\.1"),
+        ({"mask_prob": math.nan}, "mask_prob=nan"),
+        ({"mask_prob": lambda steps: tf.cast(steps, tf.float32)}, "mask_prob=10 must lie"),
+        ({"mask_random": 2.0}, "mask_random=2"),
+        ({"span_length": "gaussian"}, "span_length='gaussian'.*geometric"),
+        ({"mean_span_length": 0.5}, r"mean_span_length=0\.5.*geometric"),
+        ({"span_length": "empirical"}, "span_length_weights=None"),
+        ({"max_span_length": 0}, "max_span_length=0"),
+        ({"replace_length": 2}, "replace_length=2 must be 1, 0 or -1"),
+        ({"placement": "ring"}, "placement='ring'.*roll, uniform, overlap"),
+        ({"budget": "up"}, "budget='up'.*ceil"),
+    ],
+)
+def test_options_out_of_bounds_are_refused(symbols, options, message):
+    with pytest.raises(CorruptionError, match=message):
+        text_infilling(symbols, **options)
+
+
+def test_words_are_refused_where_nobody_can_tell_them():
+    with pytest.raises(CorruptionError, match="word_starts"):
+        text_infilling(Symbols(mask_token=4, vocab_size=1000), whole_word=True)
