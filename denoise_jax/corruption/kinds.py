@@ -15,10 +15,10 @@ def target_kinds(noised: Noised) -> tf.Tensor:
     """TargetKind of each target token: int32 [m].
 
     MASKED, REPLACED: hidden. By what stands for the token: the last column, in the order of sources, which
-      stands for anything and whose source is not behind it. That is exact unless text was moved before it
-      was hidden: the record then says where a span begins, and only its length of the rest, so a token that
-      a moved sentence brought under another's span is told by a neighbour's column. A token whose own
-      column was cut off (`record.truncate`) is told likewise.
+      stands for anything and whose source is not behind the token. That is exact unless text was moved
+      before it was hidden: of a span the record then says where it begins and how long it is, and not what
+      else it hides, so a token that a moved sentence brought under a span may be told by another column.
+      So is a token whose own column was cut off (`record.truncate`).
     DELETED: the record says so.
     MOVED: visible, and its nearest visible neighbour to the left is not the same in the corrupted text and
       in the target. Of a sentence that moves, the first visible token is MOVED, and the first behind the
@@ -29,7 +29,7 @@ def target_kinds(noised: Noised) -> tf.Tensor:
     """
     every = tf.range(noised.target_rows.columns)
     moved, beside = _moved(noised), _beside_insertions(noised)
-    return tf.dynamic_stitch(  # of several values for a place the last one stands
+    return tf.dynamic_stitch(  # of several kinds for a place the last one stands
         [every, beside, moved],
         [
             _still(noised),
@@ -70,14 +70,14 @@ def _hidden_kinds(noised: Noised, replaced: tf.Tensor) -> tf.Tensor:
     """REPLACED or MASKED for each target [m], by the last column before it that stands for anything."""
     columns = tf.cast(tf.where((noised.op != Op.KEEP) & (noised.span > 1))[:, 0], tf.int32)
     own = tf.where(take(replaced, columns), int(TargetKind.REPLACED), int(TargetKind.MASKED))
-    targets = noised.target_rows.columns
-    begins = tf.dynamic_stitch(
-        [tf.range(targets), take(noised.source, columns) - 1], [tf.zeros_like(noised.targets), own]
+    first = tf.boolean_mask(noised.target_rows.starts, noised.target_rows.sizes > 0)
+    begins = tf.dynamic_stitch(  # of several values for a place the last one stands
+        [tf.range(noised.target_rows.columns), first, take(noised.source, columns) - 1],
+        [tf.zeros_like(noised.targets), tf.fill(tf.shape(first), int(TargetKind.MASKED)), own],
     )
-    places = tf.cast(tf.where(begins > 0)[:, 0], tf.int32)  # their sources, ascending
-    lengths = tf.concat([places, [targets]], 0) - tf.concat([[0], places], 0)
-    kinds = tf.concat([[int(TargetKind.MASKED)], take(begins, places)], 0)
-    return rows_of_sizes(lengths).spread(kinds)
+    places = tf.cast(tf.where(begins > 0)[:, 0], tf.int32)
+    lengths = tf.concat([places[1:], [noised.target_rows.columns]], 0) - places
+    return rows_of_sizes(lengths).spread(take(begins, places))
 
 
 def _moved(noised: Noised) -> tf.Tensor:
