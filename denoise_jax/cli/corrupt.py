@@ -1,8 +1,10 @@
-"""`denoise-jax corrupt`: original, corrupted text and target, coloured by what the noise did."""
+"""`denoise-jax corrupt`: what noise does to texts, looked at, compared and measured."""
 
 import dataclasses
+import io
 import json
-import re
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,21 +12,14 @@ import tyro
 
 from denoise_jax.cli.arguments import parse
 from denoise_jax.cli.terminal import quiet
-from denoise_jax.errors import UserError
+from denoise_jax.errors import DataError, UserError
 
 if TYPE_CHECKING:
-    from denoise_jax.data.inspection import Seen
+    from rich.console import Console
 
-# Colours by operation; record.Op and record.TargetNoise give the numbers.
-_INPUT_STYLES = {
-    1: ("kept", ""),
-    2: ("mask", "bold white on red"),
-    3: ("mask for nothing", "bold white on magenta"),
-    4: ("replaced", "black on yellow"),
-    5: ("sentinel", "black on cyan"),
-}
-_MOVED = ("first token of a moved run", "black on green")
-_TARGET_STYLES = {1: ("seen", ""), 2: ("hidden", "red underline"), 3: ("deleted", "red strike")}
+    from denoise_jax.data.inspection import Seen, TextNoise
+
+_UNCUT = 64  # times the length of the text: no noise makes it longer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,129 +34,259 @@ class CorruptArguments:
     """Vocabulary that cuts TEXT into tokens; default: its words are the tokens."""
     task: str | None = None
     """SeqIO task whose examples are shown."""
+    list: bool = False
+    """Print the name of every preset, and what it does."""
+    compare: bool = False
+    """Put every preset on the text, or on the texts of the task's examples."""
+    stats: bool = False
+    """Measure the noise of the task: rates, lengths of spans, what does not fit."""
     task_modules: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MODULE")] = ("tasks",)
     """Modules that register tasks."""
     split: str = "train"
     """Split of the task."""
-    examples: int = 3
-    """Examples of the task to show."""
-    length: int = 64
-    """Longest piece of a document of the task, tokens."""
+    examples: int | None = None
+    """Examples of the task to show (default 3, with --compare 1), or to measure (1000)."""
+    length: int | None = None
+    """Longest piece of a document of the task, tokens, </s> included: default 64, with --stats 512."""
+    input_length: int | None = None
+    """With --stats: the encoder's row, in tokens, </s> included; default: twice --length."""
     seed: int = 0
     """Seed of the noise."""
     json: bool = False
     """Print JSON with the provenance of every token."""
     svg: str | None = None
     """Also write what is shown as a picture to this file."""
+    html: str | None = None
+    """Also write a page to this file on which a token shows where it came from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shown:
+    """Examples under the name of their preset, "" where the task has its own."""
+
+    corruption: str
+    about: str
+    examples: "tuple[Seen, ...]"
 
 
 def main(argv: list[str]) -> int:
-    """Prints one block for each example."""
+    """Prints a block for each example, a table of presets, or measurements."""
     arguments = parse(CorruptArguments, argv, "corrupt")
+    _check(arguments)
+    if arguments.list:
+        return _list(arguments)
+    if arguments.stats:
+        return _measure(arguments)
+    with quiet():
+        shown, skipped = _compared(arguments) if arguments.compare else ([_chosen(arguments)], {})
+    return _show(arguments, shown, skipped)
+
+
+def _check(arguments: CorruptArguments) -> None:
+    """UserError for flags that do not go together, or are out of bounds."""
+    chosen = [f"--{name}" for name in ("list", "compare", "stats") if getattr(arguments, name)]
+    if len(chosen) > 1:
+        raise UserError(f"corrupt: {' and '.join(chosen)} do not go together; give one of them")
+    if arguments.html and chosen and chosen != ["--compare"]:
+        raise UserError(f"corrupt: {chosen[0]} has no text for --html to show; --svg draws what is printed")
+    for flag, file in (("--svg", arguments.svg), ("--html", arguments.html)):
+        if file is not None:
+            _check_file(flag, Path(file))
+    if arguments.list:
+        return
+    if arguments.stats and arguments.task is None:
+        raise UserError("corrupt: --stats measures the noise of a task; give --task NAME")
     if (arguments.text is None) == (arguments.task is None):
         raise UserError("corrupt: give either a text or --task NAME, and not both")
+    if arguments.compare and arguments.corruption:
+        raise UserError("corrupt: --compare puts every preset on the text; leave out --corruption")
     if arguments.task is not None and (arguments.corruption or arguments.vocabulary):
         raise UserError("corrupt: a task has its own --corruption and --vocabulary; give these with a text")
     if not 0 <= arguments.seed < 2**31:
         raise UserError(f"--seed {arguments.seed} is not between 0 and {2**31 - 1}")
-    if arguments.examples < 1 or arguments.length < 8:
-        raise UserError(
-            f"--examples {arguments.examples} must be at least 1 and --length {arguments.length} at least 8"
-        )
-    with quiet():
-        seen = _examples(arguments)
-    if arguments.json:
-        print(json.dumps([dataclasses.asdict(example) for example in seen], indent=2, ensure_ascii=False))
-        return 0
-    from rich.console import Console
-
-    console = Console(record=arguments.svg is not None, width=100 if arguments.svg else None)
-    _legend(console, seen)
-    for example in seen:
-        _show(console, example)
-    if arguments.svg:
-        Path(arguments.svg).parent.mkdir(parents=True, exist_ok=True)
-        console.save_svg(arguments.svg, title="denoise-jax corrupt", code_format=_svg_format())
-    return 0
+    for name, least in (("examples", 1), ("length", 8), ("input_length", 8)):
+        value = getattr(arguments, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name.replace('_', '-')} {value} must be at least {least}")
+    if arguments.input_length is not None and not arguments.stats:
+        raise UserError("corrupt: --input-length is for --stats; examples are shown whole")
 
 
-def _svg_format() -> str:
-    """Rich's picture of a terminal without its web fonts: the file asks for nothing from the network."""
-    from rich._export_format import CONSOLE_SVG_FORMAT
+def _check_file(flag: str, file: Path) -> None:
+    """UserError if `file` could not be written; its folders need not be there yet."""
+    if file.is_dir():
+        raise UserError(f"{flag} {file} is a folder; name a file")
+    there = next(folder for folder in file.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise UserError(f"{flag} {file} cannot be written: {there} is a file, not a folder")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{flag} {file} cannot be written: no permission in {there}")
 
-    return re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 
-
-def _examples(arguments: CorruptArguments) -> "list[Seen]":
+def _chosen(arguments: CorruptArguments) -> _Shown:
+    """The text under one preset, or examples of the task under its own noise."""
     from denoise_jax.data import inspection
+
+    if arguments.task is not None:
+        return _Shown("", "", tuple(_of_task(arguments, 3)))
+    from denoise_jax.corruption.presets import PRESETS
+
+    name = arguments.corruption or "bart_paper"
+    seen = inspection.TextNoise(arguments.text, _vocabulary(arguments)).under(name, arguments.seed)
+    return _Shown(name, PRESETS[name].documentation, (seen,))
+
+
+def _compared(arguments: CorruptArguments) -> tuple[list[_Shown], dict[str, str]]:
+    """Texts under every preset; and the presets that cannot be built, with the reason."""
+    from denoise_jax.corruption.presets import PRESETS
+
+    texts = _texts(arguments)
+    shown, skipped = [], {}
+    for name, preset in PRESETS.items():
+        try:
+            examples = tuple(text.under(name, arguments.seed) for text in texts)
+        except DataError as error:
+            skipped[name] = str(error).removeprefix(f"--corruption {name}: ")
+        else:
+            shown.append(_Shown(name, preset.documentation, examples))
+    return shown, skipped
+
+
+def _texts(arguments: CorruptArguments) -> "list[TextNoise]":
+    from denoise_jax.data import inspection, tasks
     from denoise_jax.data.vocabulary import Vocabulary
 
     if arguments.task is None:
-        vocabulary = Vocabulary(arguments.vocabulary) if arguments.vocabulary else None
-        corruption = arguments.corruption or "bart_paper"
-        return [inspection.from_text(arguments.text, corruption, vocabulary, arguments.seed)]
-    return list(
-        inspection.from_task(
-            arguments.task,
-            arguments.task_modules,
+        return [inspection.TextNoise(arguments.text, _vocabulary(arguments))]
+    task = tasks.find(arguments.task, arguments.task_modules)
+    vocabulary = Vocabulary(task.output_features["targets"].vocabulary.sentencepiece_model_file)
+    clean = [vocabulary.processor.decode_pieces(seen.text) for seen in _of_task(arguments, 1)]
+    return [inspection.TextNoise(text, vocabulary) for text in clean]
+
+
+def _of_task(arguments: CorruptArguments, count: int) -> "list[Seen]":
+    from denoise_jax.data import inspection
+
+    seen = inspection.from_task(
+        arguments.task,
+        arguments.task_modules,
+        arguments.split,
+        length=arguments.length or 64,
+        count=arguments.examples or count,
+        seed=arguments.seed,
+    )
+    return list(seen)
+
+
+def _vocabulary(arguments: CorruptArguments):
+    from denoise_jax.data.vocabulary import Vocabulary
+
+    return Vocabulary(arguments.vocabulary) if arguments.vocabulary else None
+
+
+def _show(arguments: CorruptArguments, shown: Sequence[_Shown], skipped: Mapping[str, str]) -> int:
+    """Prints the examples, and writes the page that was asked for."""
+    examples = [seen for one in shown for seen in one.examples]
+    if arguments.html:
+        from denoise_jax.data import page
+
+        title = f"Noise on {f'task {arguments.task}' if arguments.task else 'a text'}, seed {arguments.seed}"
+        blocks = [
+            page.Block(one.corruption or f"{arguments.task}, {arguments.split}", one.about, one.examples)
+            for one in shown
+        ]
+        _write(Path(arguments.html), page.render(title, blocks, skipped))
+
+    def draw(console: "Console") -> None:
+        drawing.legend(console, examples)
+        for one in shown:
+            for seen in one.examples:
+                drawing.example(console, seen, one.corruption)
+        drawing.skipped(console, skipped)
+
+    from denoise_jax.cli import drawing
+
+    plain = {one.corruption: [dataclasses.asdict(seen) for seen in one.examples] for one in shown}
+    found = {"presets": plain, "skipped": skipped} if arguments.compare else next(iter(plain.values()))
+    return _print(arguments, found, draw)
+
+
+def _list(arguments: CorruptArguments) -> int:
+    """Prints what every preset does."""
+    with quiet():
+        from denoise_jax.cli import drawing
+        from denoise_jax.corruption.presets import PRESETS
+    documentation = {name: preset.documentation for name, preset in PRESETS.items()}
+    return _print(arguments, documentation, lambda console: drawing.presets(console, documentation))
+
+
+def _measure(arguments: CorruptArguments) -> int:
+    """Prints what the noise of a task does to many examples."""
+    from rich.console import Console
+    from rich.progress import track
+
+    length, count = arguments.length or 512, arguments.examples or 1000
+    input_length = arguments.input_length or 2 * length
+    with quiet():
+        from denoise_jax.cli import drawing
+        from denoise_jax.data import tasks
+        from denoise_jax.data.preprocessors import Reading
+        from denoise_jax.data.statistics import NoiseStatistics
+
+        examples = tasks.open_shard(
+            tasks.find(arguments.task, arguments.task_modules),
             arguments.split,
-            length=arguments.length,
-            count=arguments.examples,
+            # Nothing is cut off: how much would be is counted, and the noise does not depend on it.
+            lengths={"inputs": _UNCUT * length, "targets": length},
+            num_shards=1,
             seed=arguments.seed,
-        )
-    )
-
-
-def _legend(console, seen: "list[Seen]") -> None:
-    from rich.text import Text
-
-    used = {op for example in seen for op in example.inputs_op}
-    styles = [_INPUT_STYLES[op] for op in sorted(used)] + [_MOVED]
-    noises = {noise for example in seen for noise in example.targets_noise}
-    styles += [_TARGET_STYLES[noise] for noise in sorted(noises)]
-    entries = [Text(name, style) for name, style in styles if style]
-    console.print(Text("  ").join(entries))
-
-
-def _show(console, example: "Seen") -> None:
-    from rich.text import Text
-
-    hidden = sum(noise != 1 for noise in example.targets_noise)
-    shown = {
-        "original ": Text(_spaced("".join(example.targets))),
-        "corrupted": _corrupted(example),
-        "target   ": _coloured(
-            example.targets, [_TARGET_STYLES[noise][1] for noise in example.targets_noise]
-        ),
+            training=False,
+            how=Reading(with_text=True),
+        ).take(count)
+    if "inputs_op" not in examples.element_spec:
+        raise DataError(f"task {arguments.task!r} has no noise to measure: its examples lack `inputs_op`")
+    measured = NoiseStatistics(input_length)
+    progress = Console(stderr=True)
+    for example in track(
+        examples.as_numpy_iterator(), "measuring", total=count, console=progress, transient=True
+    ):
+        measured.add(example)
+    found = {
+        "task": arguments.task,
+        "split": arguments.split,
+        "length": length,
+        "input_length": input_length,
+        "seed": arguments.seed,
+        **measured.summary(),
     }
-    console.rule(
-        f"{len(example.targets)} tokens → {len(example.inputs)}, {hidden} hidden", style="dim", align="left"
-    )
-    for name, text in shown.items():
-        console.print(Text.assemble((f"{name}  ", "bold"), text))
+    title = f"{arguments.task}, {arguments.split}, texts of {length} tokens, encoder rows of {input_length}"
+    return _print(arguments, found, lambda console: drawing.statistics(console, found, title))
 
 
-def _corrupted(example: "Seen"):
-    styles, previous = [], 0
-    for op, source, span in zip(example.inputs_op, example.inputs_source, example.inputs_span, strict=True):
-        moved = op == 1 and not previous <= source <= previous + 1
-        styles.append(_MOVED[1] if moved else _INPUT_STYLES[op][1])
-        previous = source + max(span - 2, 0) if op != 3 else previous
-    return _coloured(example.inputs, styles)
+def _print(arguments: CorruptArguments, found, draw: "Callable[[Console], None]") -> int:
+    """Prints `found` as JSON, or what `draw` draws on a console; and writes the latter as a picture."""
+    if arguments.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    if arguments.json and not arguments.svg:
+        return 0
+    from rich.console import Console
+
+    from denoise_jax.cli import drawing
+
+    recorded = {"record": True, "width": 100} if arguments.svg else {}
+    console = Console(**recorded, file=io.StringIO() if arguments.json else None)
+    draw(console)
+    if arguments.svg:
+        _write(Path(arguments.svg), drawing.picture(console))
+    return 0
 
 
-def _coloured(pieces: list[str], styles: list[str]):
-    """Pieces as running text; a space before a coloured piece stays uncoloured."""
-    from rich.text import Text
-
-    text = Text()
-    for piece, style in zip(pieces, styles, strict=True):
-        symbol = piece.startswith("<") and piece.endswith(">")
-        if text and (piece.startswith("▁") or symbol):
-            text.append(" ")
-        text.append(_spaced(piece.removeprefix("▁")), style)
-    return text
-
-
-def _spaced(pieces: str) -> str:
-    return pieces.replace("▁", " ").strip()
+def _write(file: Path, text: str) -> None:
+    """Writes the whole file or nothing: beside it first, and then under its name."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
