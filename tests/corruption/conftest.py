@@ -95,7 +95,8 @@ def draw_many() -> Callable[..., list[Example]]:
 def traced() -> Callable[..., Callable[..., Noised]]:
     """traced(corruption) is run(texts, keys, sentences, steps), traced once for windows of any size.
 
-    The arguments are lists, one entry for each text; sentences (of each token) and steps may be left out.
+    The arguments are lists, one entry for each text, and `keys` a tensor perhaps; sentences (of each token)
+    and steps may be left out.
     """
 
     def trace(corruption):
@@ -109,7 +110,7 @@ def traced() -> Callable[..., Callable[..., Noised]]:
             sentences = [[0] * len(one) for one in texts] if sentences is None else sentences
             steps = [0] * len(texts) if steps is None else steps
             rows = [tf.ragged.constant(lists, tf.int32, ragged_rank=1) for lists in (texts, sentences)]
-            return graph(*rows, tf.constant(steps, tf.int64), tf.constant(keys, tf.int64))
+            return graph(*rows, tf.constant(steps, tf.int64), tf.convert_to_tensor(keys, tf.int64))
 
         return run
 

@@ -1,4 +1,9 @@
-"""What holds for any chain: replay, determinism, independent streams, names."""
+"""What holds for any chain and any mixture: provenance, whole accounts, streams that stay apart.
+
+Seeds are fixed; false-alarm rates say how surprising a failure after a change would be.
+"""
+
+import math
 
 import numpy as np
 import pytest
@@ -6,48 +11,100 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from denoise_jax.corruption import keys, presets
-from denoise_jax.corruption.compose import chain
+from denoise_jax import corruption as noises
+from denoise_jax.corruption.compose import chain, mixture
 from denoise_jax.corruption.infilling import text_infilling
-from denoise_jax.corruption.record import Noised, Op, TargetNoise, clean
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.record import Noised, Op, TargetNoise, clean, replay
+from denoise_jax.corruption.rows import Rows
 from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.corruption.symbols import CorruptionError
 
-SYMBOLS = Symbols(mask_token=4, vocab_size=1000, protected=(0, 1, 2, 3))
 POISSON = {"span_length": "poisson", "mean_span_length": 1.5}
-CHAINS = {
-    "bart": [sentence_permutation(SYMBOLS), text_infilling(SYMBOLS, **POISSON)],
-    "infill then permute": [text_infilling(SYMBOLS, **POISSON), sentence_permutation(SYMBOLS)],
-    "infill twice": [text_infilling(SYMBOLS, **POISSON), text_infilling(SYMBOLS, **POISSON)],
-    "permute, infill, permute half, infill": [
-        sentence_permutation(SYMBOLS),
-        text_infilling(SYMBOLS, **POISSON),
-        sentence_permutation(SYMBOLS, permute_sentences=0.5),
-        text_infilling(SYMBOLS, mask_prob=0.5, **POISSON),
-    ],
+MOVES = {
+    "sentences": lambda s: noises.sentence_permutation(s),
+    "half the sentences": lambda s: noises.sentence_permutation(s, permute_sentences=0.5),
+    "rotation": lambda s: noises.document_rotation(s),
+    "near shuffling of words": lambda s: noises.token_shuffling(s, shuffle_distance=2, unit="word"),
+    "shuffling": lambda s: noises.token_shuffling(s, shuffle_distance=None),
 }
-TRACED = {name: tf.function(chain(members), reduce_retracing=True) for name, members in CHAINS.items()}
+HIDES = {
+    "masking": lambda s: noises.token_masking(s, mask_prob=0.3, random_prob=0.3, keep_prob=0.2),
+    "masking of words": lambda s: noises.token_masking(s, selection="bernoulli", whole_word=True),
+    "replacement": lambda s: noises.token_replacement(s, source="text"),
+    "insertion": lambda s: noises.token_insertion(s, insert_prob=0.3, mask_random=0.5),
+    "rotation with a sign": lambda s: noises.document_rotation(s, sentinel=True),
+    "infilling": lambda s: noises.text_infilling(s, **POISSON),
+    "random infilling": lambda s: noises.text_infilling(s, mask_random=0.5, replace_length=-1, **POISSON),
+    "overlapping words": lambda s: noises.text_infilling(s, whole_word=True, placement="overlap", **POISSON),
+}
+DELETES = {
+    "deletion": lambda s: noises.token_deletion(s, deletion_prob=0.3),
+    "infilling by nothing": lambda s: noises.text_infilling(s, replace_length=0, **POISSON),
+    "mixture": lambda s: mixture(
+        [(noises.token_deletion(s), 1.0, 800), (noises.text_infilling(s), 1.0, None)]
+    ),
+}
+ASKS_FOR_A_PART = {  # change what the decoder writes
+    "span corruption": lambda s: noises.span_corruption(s, noise_density=0.5, max_tokens=64),
+    "prefix": lambda s: noises.prefix_lm(s),
+    "gap sentences": lambda s: noises.gap_sentences(s, strategy="principal"),
+    "fragment": lambda s: noises.masked_fragment(s),
+}
+POOL = MOVES | HIDES | DELETES | ASKS_FOR_A_PART
 
 
-@settings(max_examples=40)
+@pytest.fixture(scope="module")
+def member(symbols):
+    """member(name): a corruption of the pool, traced once for windows of any size."""
+    column, numbers = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.int64)
+    rows = Rows(column, column, column)
+    record = Noised(*[column] * 4, rows, *[column] * 3, rows, *[column] * 2, rows, numbers)
+    functions = {}
+
+    def get(name):
+        if name not in functions:
+            functions[name] = tf.function(POOL[name](symbols), input_signature=[record, numbers])
+        return functions[name]
+
+    return get
+
+
+TEXTS = st.lists(st.lists(st.integers(0, 6), max_size=4), max_size=4)  # lengths of sentences
+
+
+@settings(max_examples=120)
 @given(
-    name=st.sampled_from(sorted(CHAINS)),
-    lengths=st.lists(st.integers(1, 9), max_size=6),
-    ends=st.booleans(),
+    names=st.lists(st.sampled_from(sorted(MOVES | HIDES | DELETES)), max_size=3),
+    last=st.sampled_from([None, *POOL]),
+    texts=TEXTS,
+    framed=st.booleans(),
     seed=st.integers(-(2**62), 2**62),
 )
-def test_provenance_composes_through_any_chain(audit, name, lengths, ends, seed):
-    ids = np.arange(10, 10 + sum(lengths))
-    sentences = np.repeat(np.arange(1, len(lengths) + 1), lengths)
-    if ends:  # a start and an end of text
-        ids, sentences = [1, *ids, 2], [1, *sentences, max(1, len(lengths))]
-    noised = TRACED[name](
-        clean(tf.constant(ids, tf.int32), tf.constant(sentences, tf.int32)), tf.constant([seed, 3], tf.int64)
-    )
-    audit(noised)
-    assert not (noised.target_noise.numpy() == TargetNoise.DELETED).any()
-    if ends:
-        assert (noised.ids[0], noised.ids[-1]) == (1, 2)
+def test_provenance_composes_through_any_chain(member, examples, audit, names, last, texts, framed, seed):
+    names = names + ([] if last is None else [last])
+    ids, sentences = [], []
+    for lengths in texts:  # distinct tokens; a separator ends each sentence, perhaps within start and end
+        own = [number for number, length in enumerate(lengths, 1) for _ in range(length + 1)]
+        text = [6 if k + 1 == len(own) or own[k + 1] != own[k] else 10 + k for k in range(len(own))]
+        ids.append([1, *text, 2] if framed else text)
+        sentences.append([own[0], *own, own[-1]] if framed and own else [1, 1] if framed else own)
+    ragged = [tf.ragged.constant(rows, tf.int32, ragged_rank=1) for rows in (ids, sentences)]
+    keys = seed + tf.range(len(texts), dtype=tf.int64)
+    noised = chain([member(name) for name in names])(clean(*ragged), keys)
+    np.testing.assert_array_equal(replay(noised, 4), noised.ids)
+    for text, row in zip(ids, examples(noised), strict=True):
+        audit(row)
+        np.testing.assert_array_equal(row.targets, text)
+        protected = np.isin(row.targets, (1, 2))
+        assert (row.target_noise[protected] == TargetNoise.VISIBLE).all() or "prefix" in names
+        if set(names) <= {*MOVES, *HIDES}:
+            assert not (row.target_noise == TargetNoise.DELETED).any()
+        if set(names) <= {*MOVES}:
+            np.testing.assert_array_equal(np.sort(row.ids), np.sort(row.targets))
+            assert (row.op == Op.KEEP).all()
+        if not set(names) & {*ASKS_FOR_A_PART}:
+            np.testing.assert_array_equal(row.outputs, text)
+            assert framed <= (row.ids[-1:].tolist() == [2])
 
 
 def test_masks_after_a_permutation_hide_its_neighbours(symbols, text, draw_many):
@@ -67,44 +124,11 @@ def test_masks_after_a_permutation_hide_its_neighbours(symbols, text, draw_many)
 
 def test_a_second_infilling_leaves_the_masks_of_the_first(symbols, text, draw_many):
     first = text_infilling(symbols, mask_prob=0.5, span_length="poisson")
-    for row, before in zip(
-        draw_many(chain([first, first]), text(40), 40), draw_many(chain([first]), text(40), 40), strict=True
-    ):
+    twice = draw_many(chain([first, first]), text(40), 40)
+    for row, before in zip(twice, draw_many(chain([first]), text(40), 40), strict=True):
         assert np.sum(row.target_noise == TargetNoise.HIDDEN) == 20 + 10  # half, then half of the rest
         counts = [np.isin(noised.op, (Op.MASK, Op.INSERT)).sum() for noised in (row, before)]
         assert counts[0] > counts[1]
-
-
-@pytest.mark.parametrize("name", sorted(presets.PRESETS))
-def test_eager_graph_and_any_parallelism_agree(symbols, text, name):
-    corrupt = presets.build(name, symbols)
-    noised = text(5, 7, 12, 3)
-
-    def both(i):
-        return tuple(corrupt(noised, tf.stack([i, 9])))
-
-    eager = [both(tf.constant(i, tf.int64)) for i in range(12)]
-    graph = tf.function(both)
-    np.testing.assert_equal(
-        [c.numpy() for row in eager for c in graph(tf.constant(0, tf.int64))][:7],
-        [c.numpy() for c in eager[0]],
-    )
-    for parallel in (None, 1, 4, tf.data.AUTOTUNE):
-        mapped = tf.data.Dataset.range(12).map(both, num_parallel_calls=parallel)
-        for row, expected in zip(mapped.as_numpy_iterator(), eager, strict=True):
-            for column, value in zip(row, expected, strict=True):
-                np.testing.assert_array_equal(column, value)
-
-
-def test_int32_and_int64_keys_agree_and_keys_matter(symbols, text):
-    corrupt = presets.build("bart_paper", symbols)
-    noised = text(20, 20, 20)
-    rows = [
-        corrupt(noised, tf.constant(key, dtype)) for key, dtype in (([1, 2], tf.int32), ([1, 2], tf.int64))
-    ]
-    np.testing.assert_array_equal(rows[0].ids, rows[1].ids)
-    for other in ([2, 1], [1, 3], [2, 2]):
-        assert corrupt(noised, tf.constant(other)).ids.numpy().tolist() != rows[0].ids.numpy().tolist()
 
 
 @pytest.mark.parametrize(
@@ -115,83 +139,103 @@ def test_an_option_of_one_member_leaves_the_other_alone(symbols, text, draw_many
     noised = text(*[4] * 8)
     infill = text_infilling(symbols, **({"span_length": "poisson"} | options))
     alone = draw_many(chain([sentence_permutation(symbols)]), noised, 30)
-    for row, before in zip(
-        draw_many(chain([sentence_permutation(symbols), infill]), noised, 30), alone, strict=True
-    ):
+    both = draw_many(chain([sentence_permutation(symbols), infill]), noised, 30)
+    for row, before in zip(both, alone, strict=True):
         visible = row.source[row.op == Op.KEEP]
         np.testing.assert_array_equal(visible, before.source[np.isin(before.source, visible)])
 
 
-def test_an_option_of_infilling_leaves_its_other_draws_alone(symbols, text, draw_many):
-    """Whether empty spans insert masks changes nothing else; a larger rate begins with the same lengths."""
-    with_zeros = draw_many(text_infilling(symbols, span_length="poisson"), text(80), 30)
-    without = draw_many(text_infilling(symbols, span_length="poisson", zero_length_spans=False), text(80), 30)
-    for row, plain in zip(with_zeros, without, strict=True):
-        kept = row.op != Op.INSERT
-        for column, expected in zip(row[:4], plain[:4], strict=True):
-            np.testing.assert_array_equal(column[kept], expected)
+def test_options_of_infilling_leave_its_other_draws_alone(symbols, text, draw_many):
+    """Insertions, random tokens and what replaces a span change nothing about where the spans lie."""
+    plain = {"span_length": "poisson", "zero_length_spans": False}
+    before = draw_many(text_infilling(symbols, **plain), text(80), 30)
+    for options in ({"zero_length_spans": True}, {"mask_random": 0.5}):
+        rows = draw_many(text_infilling(symbols, **(plain | options)), text(80), 30)
+        for row, expected in zip(rows, before, strict=True):
+            kept = row.op != Op.INSERT
+            np.testing.assert_array_equal(row.source[kept], expected.source)
+            np.testing.assert_array_equal(row.span[kept], expected.span)
+    for row, expected in zip(
+        draw_many(text_infilling(symbols, replace_length=-1, **plain), text(80), 30), before, strict=True
+    ):
+        np.testing.assert_array_equal(row.target_noise, expected.target_noise)
 
 
-def test_streams_are_told_apart_and_stay_the_same():
-    key = tf.constant([5, 6])
-    names = [keys.stream(key, name).numpy().tolist() for name in ("a", "b")]
-    assert names[0] != names[1]
-    nested = keys.stream(keys.stream(key, "a"), "b"), keys.stream(keys.stream(key, "b"), "a")
-    assert nested[0].numpy().tolist() != nested[1].numpy().tolist()
-    # Written down once: a change here would change the noise of every run, without a word.
-    first = [984632230, -1331266652, -192610560]
-    assert keys.draw(key, "a", [3]).numpy().tolist() == first
-    assert keys.draw(key, "a", [9]).numpy().tolist()[:3] == first
-    public = {"minval": None, "maxval": None, "dtype": tf.int32, "alg": "philox"}
-    assert tf.random.stateless_uniform([3], keys.stream(key, "a"), **public).numpy().tolist() == first
+def test_the_same_corruption_twice_draws_twice(symbols, text, draw_many):
+    """A chain's members have streams of their own: two orders agree in 1 of 120, by chance, not in all."""
+    permute = sentence_permutation(symbols)
+    once = draw_many(chain([permute]), text(1, 1, 1, 1, 1), 40)
+    twice = draw_many(chain([permute, permute]), text(1, 1, 1, 1, 1), 40)
+    back = [np.array_equal(one.ids[one.ids - 10], two.ids) for one, two in zip(once, twice, strict=True)]
+    assert sum(back) < 5
 
 
-def test_streams_are_uncorrelated():
-    """Correlation of streams, and of neighbouring keys, below 4.5 / sqrt(draws): 1 false alarm in 70,000."""
-    size = 20_000
-    one, other, next_key = (
-        keys.draw(tf.constant(key), name, [size]).numpy().astype(float)
-        for key, name in (([0, 0], "a"), ([0, 0], "b"), ([0, 1], "a"))
-    )
-    for second in (other, next_key):
-        assert abs(np.corrcoef(one, second)[0, 1]) < 4.5 / np.sqrt(size)
-
-
-def test_the_empty_chain_is_the_identity(symbols, text):
+def test_the_empty_chain_is_the_identity(text):
     noised = text(3, 4)
-    for corrupt in (chain([]), presets.build("none", symbols)):
-        assert corrupt(noised, tf.constant([0, 0])) is noised
+    assert chain([])(noised, tf.constant([0], tf.int64)) is noised
 
 
-def test_presets_are_documented_and_named(symbols):
-    for preset in presets.PRESETS.values():
-        assert len(preset.documentation) > 60
-    with pytest.raises(CorruptionError, match=r"'bart_papr'.*bart_paper"):
-        presets.build("bart_papr", symbols)
-    with pytest.raises(CorruptionError, match=r"'xyz'.*bart_paper, none"):
-        presets.build("xyz", symbols)
+# --- mixtures
+
+
+def marker(token):
+    """Noise that shows: the first column of each text becomes this token."""
+
+    def corrupt(noised, keys):
+        first = noised.rows.place == 0
+        return noised._replace(ids=tf.where(first, token, noised.ids))
+
+    return corrupt
+
+
+def test_members_take_examples_by_their_weights(text, draw_many, chi_square):
+    """p above 1e-4, the false-alarm rate; a member of weight 0 takes none."""
+    weights = (1.0, 3.0, 0.0, 0.5, 0.0)
+    both = mixture([(marker(500 + k), weight, None) for k, weight in enumerate(weights)])
+    taken = np.array([row.ids[0] - 500 for row in draw_many(both, text(2), 9000)])
+    assert set(taken.tolist()) == {0, 1, 3}
+    assert chi_square(np.bincount(taken)[[0, 1, 3]], np.array([1.0, 3.0, 0.5]) / 4.5) > 1e-4
+
+
+def test_neighbours_take_members_independently(text, draw_many):
+    """Consecutive keys: the correlation of 9,000 choices within 4.5 standard errors (1 in 150,000)."""
+    both = mixture([(marker(500), 1.0, None), (marker(501), 1.0, None)])
+    taken = np.array([row.ids[0] - 500 for row in draw_many(both, text(1), 9000)])
+    assert abs(np.corrcoef(taken[1:], taken[:-1])[0, 1]) < 4.5 / math.sqrt(len(taken))
+
+
+def test_mode_tokens_stand_in_front_and_examples_keep_their_order(traced, examples, audit):
+    run = traced(mixture([(chain([]), 1.0, 800), (chain([]), 1.0, 801), (chain([]), 1.0, None)]))
+    texts = [[10 + k] * (k % 4) for k in range(60)]
+    seen = set()
+    for text, row in zip(texts, examples(run(texts, range(60), steps=range(60))), strict=True):
+        modes = row.ids[: len(row.ids) - len(text)].tolist()
+        assert row.ids[len(modes) :].tolist() == row.targets.tolist() == text
+        assert row.op.tolist() == [Op.SENTINEL] * len(modes) + [Op.KEEP] * len(text)
+        if modes:
+            assert (row.source[0], row.span[0]) == (1, 1)
+        audit(row)
+        seen.add(tuple(modes))
+    assert seen == {(800,), (801,), ()}
+    np.testing.assert_array_equal(run(texts, range(60), steps=range(60)).steps, range(60))
+
+
+def test_a_mixture_of_one_is_that_member(symbols, text, draw_many):
+    """Under a stream of its own, as in a chain."""
+    one = draw_many(mixture([(text_infilling(symbols), 2.0, None)]), text(9, 8), 20)
+    np.testing.assert_equal(one, draw_many(chain([text_infilling(symbols)]), text(9, 8), 20))
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("weights", "message"),
     [
-        ({"mask_token": 1000}, "mask_token=1000"),
-        ({"mask_token": 0}, "mask_token=0"),
-        ({"mask_token": -1}, "mask_token=-1"),
-        ({"protected": (0, 1000)}, "protected=1000"),
-        ({"vocab_size": 1}, "vocab_size=1"),
+        ([], r"members=\[\]"),
+        ([0.0, 0.0], r"weights=\(0\.0, 0\.0\)"),
+        ([1.0, -1.0], r"weights=\(1\.0, -1\.0\)"),
+        ([math.inf], r"weights=\(inf,\)"),
+        ([math.nan, 1.0], r"weights=\(nan, 1\.0\)"),
     ],
 )
-def test_symbols_outside_the_vocabulary_are_refused(fields, message):
+def test_mixtures_of_nothing_are_refused(weights, message):
     with pytest.raises(CorruptionError, match=message):
-        Symbols(**({"mask_token": 4, "vocab_size": 1000} | fields))
-
-
-def test_the_mask_is_always_protected():
-    symbols = Symbols(mask_token=4, vocab_size=10, protected=(0, 2))
-    assert symbols.protected == (0, 2, 4)
-    assert symbols.eligible(tf.constant([0, 1, 2, 3, 4])).numpy().tolist() == [0, 1, 0, 1, 0]
-
-
-def test_records_are_rows_of_int32(audit):
-    audit(Noised(*clean(tf.constant([10, 11], tf.int64), tf.constant([1, 2], tf.int64))))
+        mixture([(chain([]), weight, None) for weight in weights])
