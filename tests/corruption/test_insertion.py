@@ -83,6 +83,14 @@ def test_a_single_insertion_may_be_either(symbols, text, draw_many):
     assert abs(np.mean(random) - 0.1) < 5 * math.sqrt(0.09 / 2000)
 
 
+def test_what_is_inserted_does_not_hang_on_where(symbols, text, draw_many, chi_square):
+    """Before or after, mask or random, are four outcomes of 1/4: p above 1e-4, the false-alarm rate."""
+    rows = draw_many(token_insertion(symbols, insert_prob=1.0, mask_random=0.5), text(1), 2000)
+    new = [int(row.op[1] == Op.INSERT) for row in rows]
+    outcomes = [2 * at + int(row.ids[at] == symbols.mask_token) for row, at in zip(rows, new, strict=True)]
+    assert chi_square(np.bincount(outcomes, minlength=4), 1 / 4) > 1e-4
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_all_masks_or_all_random(symbols, text, draw_many, chi_square, share):
     """Random ids are uniform over the text's 16 blocks of ids: p above 1e-4, the false-alarm rate."""
