@@ -60,7 +60,7 @@ def example(console: Console, seen: "Seen", name: str = "") -> None:
 
 
 def running_text(tokens: Iterable[views.Token]) -> Text:
-    """Tokens as text; a space before a coloured piece stays uncoloured, and one that is a piece is ▁ there."""
+    """Tokens as text; a space before a coloured piece stays uncoloured, and a lone one in colour is ▁."""
     text = Text()
     for token in tokens:
         space, piece = views.pieces_apart(token.piece, first=not text)
