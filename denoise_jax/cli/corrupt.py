@@ -204,7 +204,7 @@ def _show(arguments: CorruptArguments, shown: Sequence[_Shown], skipped: Mapping
                 drawing.example(console, seen, one.corruption)
         drawing.skipped(console, skipped)
 
-    from denoise_jax.cli import drawing
+    from denoise_jax.data import drawing
 
     plain = {one.corruption: [dataclasses.asdict(seen) for seen in one.examples] for one in shown}
     found = {"presets": plain, "skipped": skipped} if arguments.compare else next(iter(plain.values()))
@@ -214,8 +214,8 @@ def _show(arguments: CorruptArguments, shown: Sequence[_Shown], skipped: Mapping
 def _list(arguments: CorruptArguments) -> int:
     """Prints what every preset does."""
     with quiet():
-        from denoise_jax.cli import drawing
         from denoise_jax.corruption.presets import PRESETS
+        from denoise_jax.data import drawing
     documentation = {name: preset.documentation for name, preset in PRESETS.items()}
     return _print(arguments, documentation, lambda console: drawing.presets(console, documentation))
 
@@ -228,8 +228,7 @@ def _measure(arguments: CorruptArguments) -> int:
     length, count = arguments.length or 512, arguments.examples or 1000
     input_length = arguments.input_length or 2 * length
     with quiet():
-        from denoise_jax.cli import drawing
-        from denoise_jax.data import tasks
+        from denoise_jax.data import drawing, tasks
         from denoise_jax.data.preprocessors import Reading
         from denoise_jax.data.statistics import NoiseStatistics
 
@@ -246,10 +245,9 @@ def _measure(arguments: CorruptArguments) -> int:
     if "inputs_op" not in examples.element_spec:
         raise DataError(f"task {arguments.task!r} has no noise to measure: its examples lack `inputs_op`")
     measured = NoiseStatistics(input_length)
-    progress = Console(stderr=True)
-    for example in track(
-        examples.as_numpy_iterator(), "measuring", total=count, console=progress, transient=True
-    ):
+    terminal = Console(stderr=True)
+    how = {"total": count, "console": terminal, "disable": not terminal.is_terminal, "transient": True}
+    for example in track(examples.as_numpy_iterator(), "measuring", **how):
         measured.add(example)
     found = {
         "task": arguments.task,
@@ -271,7 +269,7 @@ def _print(arguments: CorruptArguments, found, draw: "Callable[[Console], None]"
         return 0
     from rich.console import Console
 
-    from denoise_jax.cli import drawing
+    from denoise_jax.data import drawing
 
     recorded = {"record": True, "width": 100} if arguments.svg else {}
     console = Console(**recorded, file=io.StringIO() if arguments.json else None)

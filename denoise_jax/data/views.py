@@ -1,6 +1,6 @@
 """What a person is shown of a noised example: the look of every token, and which tokens belong together.
 
-The terminal (`cli/drawing.py`) and the page (`data/page.py`) give the looks their colours.
+The terminal (`data/drawing.py`) and the page (`data/page.py`) give the looks their colours.
 """
 
 from typing import NamedTuple
