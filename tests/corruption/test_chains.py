@@ -72,7 +72,7 @@ def member(symbols):
 TEXTS = st.lists(st.lists(st.integers(0, 6), max_size=4), max_size=4)  # lengths of sentences
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(
     names=st.lists(st.sampled_from(sorted(MOVES | HIDES | DELETES)), max_size=3),
     last=st.sampled_from([None, *POOL]),
