@@ -35,7 +35,8 @@ from denoise_jax.corruption import presets, record
 from denoise_jax.data import preprocessors, tasks, vocabulary
 from denoise_jax.data.packing import DenoisingFeatureConverter
 
-TURNS = 4
+TURNS = 3
+REPEATS = 8  # of the corpus in one reading, so that starting a pipeline counts for little
 BARE = "bare"
 
 
@@ -47,10 +48,12 @@ class Pipelines:
         self._features = preprocessors.output_features(folder)
         self._symbols = preprocessors.noise_symbols(vocabulary.Vocabulary(folder))
         texts = itertools.islice(tasks.texts(tasks.find("quickstart", ["tasks"]), "train"), 0, None, 8)
-        self._texts = tf.data.Dataset.from_tensor_slices({"text": list(texts)})
-        pieces = list(self._pieces(self._texts).ragged_batch(100_000))[0]
-        self._ids = tf.data.Dataset.from_tensor_slices(pieces)
-        self.tokens, self.examples = int(tf.size(pieces["targets"].flat_values)), int(pieces["targets"].nrows())
+        documents = tf.data.Dataset.from_tensor_slices({"text": list(texts)})
+        pieces = next(iter(self._pieces(documents).ragged_batch(100_000)))
+        self._ids = tf.data.Dataset.from_tensor_slices(pieces).repeat(REPEATS)
+        self._texts = documents.repeat(REPEATS)
+        self.tokens = REPEATS * int(tf.size(pieces["targets"].flat_values))
+        self.examples = REPEATS * int(pieces["targets"].nrows())
 
     def one_by_one(self, preset: str) -> tf.data.Dataset:
         if preset == BARE:

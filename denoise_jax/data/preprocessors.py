@@ -3,7 +3,7 @@
 `denoising(...)` is the whole list for a task. Each part also works alone in any `seqio.Task`.
 Features of an example, all int32: `inputs` [n] (corrupted) and `targets` [t] (what the decoder writes), and
 where each token came from: `inputs_source`, `inputs_span`, `inputs_op` [n] (see `corruption/record.py`),
-`targets_source` and `targets_kind` [t] (see `corruption/kinds.py`). Sources count the tokens of the clean
+`targets_source` and `targets_kind` [t] (see `kinds.py`). Sources count the tokens of the clean
 text from 1; but for corruptions that ask for a part of it, `targets` is the clean text.
 """
 
@@ -17,13 +17,14 @@ import seqio
 import tensorflow as tf
 
 from denoise_jax.corruption import keys, presets, record
-from denoise_jax.corruption.kinds import TargetKind, output_kinds
+from denoise_jax.corruption.kinds import output_kinds
 from denoise_jax.corruption.rows import Rows
 from denoise_jax.corruption.symbols import CorruptionError, Symbols
 from denoise_jax.data.grouping import greedy_groups
 from denoise_jax.data.sentences import split_sentences
 from denoise_jax.data.vocabulary import EOS_ID, ROTATION, Vocabulary, seqio_vocabulary
 from denoise_jax.errors import DataError
+from denoise_jax.kinds import TargetKind
 
 WINDOW = 64  # examples that are given noise together; part of what a run's noise depends on
 
@@ -41,8 +42,11 @@ class Reading:
     shard: int = 0
     per_step: int | None = None
     packed: bool = True
-    with_text: bool = False  # add features `text` and `text_noise` [m], the clean tokens and their TargetNoise
+    with_text: bool = False  # add features `text`, `text_noise` [m]: the clean tokens and their TargetNoise
 
+
+# Noise has no Python control flow that depends on tensors, and translating it costs seconds of every start.
+_as_it_is = tf.autograph.experimental.do_not_convert
 
 _ONCE = Reading()
 _reading: contextvars.ContextVar[Reading] = contextvars.ContextVar("reading", default=_ONCE)
@@ -157,6 +161,7 @@ def corrupt(
         symbols = noise_symbols(vocabulary, closed_sentences=language is not None)
         apply = _build(task, corruption, symbols, limits.get("targets"))
 
+        @_as_it_is
         def steps(seen, window):
             sizes = tf.cast(window["targets"].row_lengths(), tf.int64)
             taken = sizes + 1 if how.packed else tf.ones_like(sizes)
@@ -164,6 +169,7 @@ def corrupt(
             return seen + tf.reduce_sum(taken), {**window, "steps": before // how.per_step}
 
         @seqio.map_over_dataset(num_seeds=1)
+        @_as_it_is
         def apply_noise(window, seed):
             clean = record.clean(window["targets"], window.get("sentence_ids"), window.get("steps"))
             place = tf.range(tf.cast(clean.rows.count, tf.int64))

@@ -9,13 +9,14 @@ import seqio
 import tensorflow as tf
 
 from denoise_jax.corruption.infilling import text_infilling
-from denoise_jax.corruption.kinds import TargetKind
 from denoise_jax.corruption.presets import PRESETS
 from denoise_jax.corruption.rates import Linear
+from denoise_jax.corruption.record import TargetNoise
 from denoise_jax.corruption.span_corruption import span_corruption
 from denoise_jax.data import preprocessors, tasks
 from denoise_jax.data.vocabulary import EOS_ID, Vocabulary
 from denoise_jax.errors import DataError
+from denoise_jax.kinds import TargetKind
 
 LIMIT = 40
 
@@ -190,8 +191,8 @@ def test_mixture_keeps_provenance_and_takes_another_vocabulary(vocabulary_folder
     assert set(preprocessors.PROVENANCE) < set(examples[0])
 
 
-@pytest.mark.parametrize("preset", sorted(PRESETS))
-def test_every_preset_gives_whole_examples(vocabulary_folder, speeches, preset):
+@pytest.mark.parametrize("preset", ["bart_fairseq", "t5_span", "prefix_lm", "pegasus", "handbook"])
+def test_presets_give_whole_examples(vocabulary_folder, speeches, preset):
     for example in _read(_task("a", speeches[:1], vocabulary_folder, preset), with_text=True):
         for side, columns in {
             "inputs": ("inputs_source", "inputs_span", "inputs_op"),
@@ -222,17 +223,20 @@ def test_language_tokens_close_both_sides_and_start_the_decoder(vocabulary_folde
     """As mBART: sentences end in </s>, which travels with them, and nothing but the language closes."""
     language = Vocabulary(vocabulary_folder).symbol_id("en_XX")
     task = _task("a", speeches[:1], vocabulary_folder, "mbart", language="en_XX")
+    ends = 0
     for example in _read(task, with_text=True):
         assert example["inputs"][-1] == example["targets"][-1] == language
         assert example["decoder_start"].tolist() == [language]
-        assert EOS_ID in example["text"]
-        assert example["text_noise"][example["text"] == EOS_ID].tolist().count(2) == 0
+        noise_of_ends = example["text_noise"][example["text"] == EOS_ID]
+        assert (noise_of_ends == TargetNoise.VISIBLE).all()
+        ends += len(noise_of_ends)
+    assert ends > 50
     with pytest.raises(DataError, match="language='xx' is no control symbol"):
         _read(_task("a", speeches[:1], vocabulary_folder, "mbart", language="xx"))
 
 
 def test_schedules_follow_the_tokens_of_the_shard(vocabulary_folder, speeches):
-    """The rate of each example is that of the training step that reads it: 0 at first, 0.5 from step 10 on."""
+    """The rate of an example is that of the training step that reads it: 0 at first, 0.5 from step 10 on."""
 
     def curriculum(symbols):
         return text_infilling(symbols, mask_prob=Linear(0.0, 0.5, steps=10))
@@ -257,7 +261,8 @@ def test_centuries_are_sampled_by_size_to_the_power_of_seven_tenths():
     mixture = tasks.find("quickstart_mbart_centuries", ["tasks"])
     rates = [mixture.get_rate(task) for task in mixture.tasks]
     counts = [task.num_input_examples("train") for task in mixture.tasks]
-    np.testing.assert_allclose(np.array(rates) / sum(rates), np.power(counts, 0.7) / sum(np.power(counts, 0.7)))
+    expected = np.power(counts, 0.7)
+    np.testing.assert_allclose(np.array(rates) / sum(rates), expected / expected.sum())
     assert sum(counts) == tasks.find("quickstart", ["tasks"]).num_input_examples("train")
 
 
