@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import seqio
 import tensorflow as tf
 
-from denoise_jax.corruption.record import TargetNoise
 from denoise_jax.data.grouping import greedy_groups
+from denoise_jax.kinds import TargetKind
 
 WINDOW = 256  # examples that are packed together; the last row of a window may stay part empty
 
@@ -21,12 +21,15 @@ _INT32 = seqio.FeatureConverter.FeatureSpec(dtype=tf.int32)
 class DenoisingFeatureConverter(seqio.FeatureConverter):
     """SeqIO feature converter of this project; the names of its features are T5X's.
 
-    From `inputs`, `targets` and, where the task has it, `targets_noise`, int32 [n] each, it makes rows of
-    int32: `encoder_input_tokens`, `encoder_segment_ids`, `encoder_positions` [input length] and
-    `decoder_input_tokens`, `decoder_target_tokens`, `decoder_segment_ids`, `decoder_positions`,
-    `decoder_target_noise` [target length]. Padding is 0 in every one; segments count from 1, positions
-    restart at 0 in each segment; decoder inputs are the targets shifted right behind `bos_id`.
-    Targets of tasks without noise, as in fine-tuning, all count as hidden.
+    From `inputs` and `targets`, int32 [n] each, it makes rows of int32: `encoder_input_tokens`,
+    `encoder_segment_ids`, `encoder_positions` [input length] and `decoder_input_tokens`,
+    `decoder_target_tokens`, `decoder_segment_ids`, `decoder_positions`, `decoder_target_kind`
+    [target length]. Padding is 0 in every one; segments count from 1, positions restart at 0 in each
+    segment; decoder inputs are the targets shifted right behind a start.
+
+    Two more features are used where a task has them. `targets_kind`, int32 [n], is the TargetKind of each
+    target; without it, as in fine-tuning, all count as MASKED. `decoder_start`, int32 [1], is the start of
+    its example, such as a language token; the default is `bos_id`.
     """
 
     TASK_FEATURES: Mapping = {"inputs": _INT32, "targets": _INT32}
@@ -40,7 +43,7 @@ class DenoisingFeatureConverter(seqio.FeatureConverter):
         "decoder_target_tokens": _INT32,
         "decoder_segment_ids": _INT32,
         "decoder_positions": _INT32,
-        "decoder_target_noise": _INT32,
+        "decoder_target_kind": _INT32,
     }
     MODEL_FEATURES: Mapping = {**ENCODER, **DECODER}
     PACKING_FEATURE_DTYPES: Mapping = {}  # both kinds of rows have segment ids and positions
@@ -56,12 +59,8 @@ class DenoisingFeatureConverter(seqio.FeatureConverter):
     def _convert_features(self, ds, task_feature_lengths):
         lengths = task_feature_lengths["inputs"], task_feature_lengths["targets"]
 
-        def columns(example):
-            targets = example["targets"]
-            noise = example.get("targets_noise", tf.fill(tf.shape(targets), int(TargetNoise.HIDDEN)))
-            return {"inputs": example["inputs"], "targets": targets, "targets_noise": noise}
-
-        ds = ds.map(columns, num_parallel_calls=tf.data.AUTOTUNE).ragged_batch(self._window)
+        # Windows of all that the task gives: leaving columns out first would cost a map for each example.
+        ds = ds.ragged_batch(self._window)
         ds = ds.map(lambda window: self._rows(window, *lengths), num_parallel_calls=tf.data.AUTOTUNE)
         return ds.unbatch()
 
@@ -74,14 +73,18 @@ class DenoisingFeatureConverter(seqio.FeatureConverter):
             row_of_example = greedy_groups(sizes, [input_length, target_length])
         else:
             row_of_example = tf.range(tf.cast(inputs.nrows(), tf.int32))
-        shifted = tf.concat([tf.fill([targets.nrows(), 1], self.bos_id), targets[:, :-1]], 1)
-        noise = window["targets_noise"][:, :target_length]
+        if "targets_kind" in window:
+            kinds = window["targets_kind"][:, :target_length]
+        else:
+            kinds = tf.ones_like(targets) * int(TargetKind.MASKED)
+        start = window.get("decoder_start", tf.fill([targets.nrows(), 1], self.bos_id))
+        shifted = tf.concat([start, targets[:, :-1]], 1)
         return {
             "encoder_input_tokens": _join(inputs, row_of_example, input_length),
             **_layout("encoder", inputs, row_of_example, input_length),
             "decoder_input_tokens": _join(shifted, row_of_example, target_length),
             "decoder_target_tokens": _join(targets, row_of_example, target_length),
-            "decoder_target_noise": _join(noise, row_of_example, target_length),
+            "decoder_target_kind": _join(kinds, row_of_example, target_length),
             **_layout("decoder", targets, row_of_example, target_length),
         }
 

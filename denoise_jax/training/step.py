@@ -23,7 +23,7 @@ MODEL_INPUTS = (
     "decoder_segment_ids",
     "decoder_positions",
 )
-BATCH = (*MODEL_INPUTS, "decoder_target_tokens", "decoder_target_noise")
+BATCH = (*MODEL_INPUTS, "decoder_target_tokens", "decoder_target_kind")
 
 
 def make_train_step(

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from denoise_jax.data.packing import DenoisingFeatureConverter
+from denoise_jax.kinds import TargetKind
 
 INPUTS, TARGETS, BOS = 20, 24, 3
 
@@ -19,12 +20,12 @@ def _examples(count=200, seed=0):
         yield {
             "inputs": np.full(sizes[0], 10_000 + index, np.int32),
             "targets": np.arange(sizes[1], dtype=np.int32) + 100 * (index + 1),
-            "targets_noise": random.integers(1, 3, sizes[1]).astype(np.int32),
+            "targets_kind": random.integers(1, 7, sizes[1]).astype(np.int32),
         }
 
 
-def _rows(pack, examples, window=64):
-    spec = {k: tf.TensorSpec([None], tf.int32) for k in examples[0]}
+def _rows(pack, examples, window=64, **specs):
+    spec = {k: tf.TensorSpec([None], tf.int32) for k in examples[0]} | specs
     dataset = tf.data.Dataset.from_generator(lambda: iter(examples), output_signature=spec)
     converter = DenoisingFeatureConverter(pack=pack, bos_id=BOS, window=window)
     return list(converter(dataset, {"inputs": INPUTS, "targets": TARGETS}).as_numpy_iterator())
@@ -43,7 +44,7 @@ def test_every_example_is_whole_and_in_order(pack):
             encoder, decoder = row["encoder_segment_ids"] == segment, row["decoder_segment_ids"] == segment
             np.testing.assert_array_equal(row["encoder_input_tokens"][encoder], example["inputs"])
             np.testing.assert_array_equal(row["decoder_target_tokens"][decoder], example["targets"])
-            np.testing.assert_array_equal(row["decoder_target_noise"][decoder], example["targets_noise"])
+            np.testing.assert_array_equal(row["decoder_target_kind"][decoder], example["targets_kind"])
             shifted = [BOS, *example["targets"][:-1]]
             np.testing.assert_array_equal(row["decoder_input_tokens"][decoder], shifted)
             np.testing.assert_array_equal(row["encoder_positions"][encoder], range(encoder.sum()))
@@ -76,7 +77,29 @@ def test_lengths_and_dtypes():
             assert values.shape == ((INPUTS,) if name.startswith("encoder") else (TARGETS,))
 
 
-def test_without_noise_column_everything_counts_as_hidden():
+def test_without_kinds_everything_counts_as_masked():
     examples = [{k: e[k] for k in ("inputs", "targets")} for e in _examples(5)]
     for row in _rows(False, examples):
-        assert set(row["decoder_target_noise"][row["decoder_segment_ids"] > 0]) == {2}
+        assert set(row["decoder_target_kind"][row["decoder_segment_ids"] > 0]) == {TargetKind.MASKED}
+
+
+@pytest.mark.parametrize("size", [1, None])
+def test_an_example_may_bring_the_start_of_its_decoder(size):
+    examples = [{**e, "decoder_start": np.array([7 + i], np.int32)} for i, e in enumerate(_examples(50))]
+    starts = []
+    for row in _rows(True, examples, decoder_start=tf.TensorSpec([size], tf.int32)):
+        first = (row["decoder_positions"] == 0) & (row["decoder_segment_ids"] > 0)
+        starts += row["decoder_input_tokens"][first].tolist()
+        later = row["decoder_positions"] > 0
+        np.testing.assert_array_equal(
+            row["decoder_input_tokens"][later], row["decoder_target_tokens"][np.roll(later, -1)]
+        )
+    assert starts == [7 + i for i in range(50)]
+
+
+def test_other_features_are_left_out():
+    examples = [{**e, "inputs_source": e["inputs"], "number": np.int32(3)} for e in _examples(50)]
+    rows = _rows(True, examples, number=tf.TensorSpec([], tf.int32))
+    assert {name: values.tolist() for name, values in rows[0].items()} == {
+        name: values.tolist() for name, values in _rows(True, list(_examples(50)))[0].items()
+    }

@@ -8,6 +8,7 @@ from denoise_jax.config import Config
 from denoise_jax.data.loader import TrainLoader
 from denoise_jax.data.vocabulary import Vocabulary
 from denoise_jax.errors import ConfigError
+from denoise_jax.kinds import HIDDEN
 from denoise_jax.parallel.mesh import make_mesh
 from denoise_jax.parallel.sharding import global_batch
 from denoise_jax.training.optimizer import make_optimizer
@@ -83,7 +84,7 @@ def test_agrees_with_one_device(tiny_config, batches, one_device, parallel, accu
 def test_counts_are_those_of_the_batch(batches, one_device):
     for batch, measured in zip(batches, one_device[0], strict=True):
         assert measured["tokens"] == (batch["decoder_segment_ids"] > 0).sum()
-        assert measured["hidden_tokens"] == (batch["decoder_target_noise"] > 1).sum()
+        assert measured["hidden_tokens"] == np.isin(batch["decoder_target_kind"], HIDDEN).sum()
 
 
 @pytest.mark.slow
