@@ -10,10 +10,16 @@ from denoise_jax.cli.arguments import parse
 from denoise_jax.cli.terminal import quiet
 from denoise_jax.errors import UserError
 
+# How the table tells the kinds of each group.
+_GROUPS = {
+    "visible": {"visible": "in place", "moved": "moved", "inserted_around": "beside an insertion"},
+    "hidden": {"masked": "masked", "replaced": "replaced", "deleted": "deleted"},
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateArguments:
-    """Loss, perplexity and accuracy of a checkpoint, apart for visible and hidden tokens."""
+    """Loss, perplexity and accuracy of a checkpoint, apart for each kind of token that the noise makes."""
 
     run: tyro.conf.Positional[str]
     """Folder of a run, or of one checkpoint."""
@@ -64,6 +70,8 @@ def main(argv: list[str]) -> int:
             soft_wrap=True,
         )
         console.print(_table(result))
+        if result["span_length"]["spans"]:
+            console.print(_span_lengths(result["span_length"]), highlight=False, soft_wrap=True)
         console.print(written, highlight=False, soft_wrap=True)
     return 0
 
@@ -72,8 +80,19 @@ def _table(result: dict):
     from rich.table import Table
 
     table = Table("tokens", "count", "loss", "accuracy")
-    for kind in ("visible", "hidden"):
-        values = result[kind]
-        table.add_row(kind, f"{values['tokens']:,}", f"{values['loss']:.3f}", f"{values['accuracy']:.3f}")
+    for group, kinds in _GROUPS.items():
+        rows = {group: result[group]} | {f"  {told}": result["kinds"][kind] for kind, told in kinds.items()}
+        for name, values in rows.items():
+            if name == group or values["tokens"]:
+                numbers = f"{values['tokens']:,}", f"{values['loss']:.3f}", f"{values['accuracy']:.3f}"
+                table.add_row(name, *numbers)
     table.add_row("hidden, most frequent token", "", "", f"{result['baseline_accuracy']:.3f}")
     return table
+
+
+def _span_lengths(lengths: dict) -> str:
+    return (
+        f"length of {lengths['spans']:,} masked spans: {lengths['exact']:.1%} exact, "
+        f"{lengths['too_short']:.1%} too short, {lengths['too_long']:.1%} too long, "
+        f"mean error {lengths['mean_error']:+.2f} tokens ({lengths['mean_absolute_error']:.2f} absolute)"
+    )

@@ -1,7 +1,7 @@
-"""Loss and accuracy on a split with fixed noise, apart for visible and hidden tokens."""
+"""Loss and accuracy on a split with fixed noise, apart for each kind of target token; and span lengths."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -11,11 +11,12 @@ from denoise_jax.config import Config
 from denoise_jax.data.loader import evaluation_batches
 from denoise_jax.data.vocabulary import Vocabulary
 from denoise_jax.errors import DataError
+from denoise_jax.kinds import HIDDEN, SEEN, TargetKind
 from denoise_jax.parallel.mesh import batch_shards
 from denoise_jax.parallel.sharding import global_batch
 from denoise_jax.training.step import BATCH, make_evaluation_step
 
-KINDS = ("visible", "hidden")
+GROUPS = {"visible": SEEN, "hidden": HIDDEN}
 
 
 class Evaluator:
@@ -33,7 +34,11 @@ class Evaluator:
         Returns:
           `split`, `loss` (nats per target token), `perplexity`, `tokens`, `visible_accuracy`,
           `hidden_accuracy`, `baseline_accuracy` (always guessing the most frequent hidden token of this very
-          split), and for each kind of token an object with `loss`, `accuracy`, `tokens`.
+          split), `hidden_loss`; `visible` and `hidden`, objects with `loss`, `accuracy` and `tokens` of all
+          tokens that the encoder saw, or did not; `kinds`, such an object for each `TargetKind` by its name
+          in small letters, where `visible` are those seen in their place; and `span_length`, with `spans`,
+          `mean_error` and `mean_absolute_error` (tokens a span), and the shares `exact`, `too_long`,
+          `too_short`, as `span_length_sums` counts them.
 
         Raises:
           DataError: the split has no text.
@@ -53,27 +58,36 @@ class Evaluator:
 
 
 def _summary(total: Mapping[str, np.ndarray], split: str) -> dict:
-    kinds = {
-        kind: {
-            "loss": _ratio(total[f"{kind}_loss"], total[f"{kind}_tokens"]),
-            "accuracy": _ratio(total[f"{kind}_right"], total[f"{kind}_tokens"]),
-            "tokens": int(total[f"{kind}_tokens"]),
-        }
-        for kind in KINDS
-    }
-    tokens = sum(kind["tokens"] for kind in kinds.values())
-    loss = _ratio(sum(total[f"{kind}_loss"] for kind in KINDS), tokens)
+    groups = {name: _tokens(total, kinds) for name, kinds in GROUPS.items()}
+    every = _tokens(total, tuple(TargetKind))
     return {
         "split": split,
-        "loss": loss,
-        "perplexity": math.exp(min(loss, 700.0)),
-        "tokens": tokens,
-        "visible_accuracy": kinds["visible"]["accuracy"],
-        "hidden_accuracy": kinds["hidden"]["accuracy"],
-        "baseline_accuracy": _ratio(total["hidden_counts_V"].max(), total["hidden_tokens"]),
-        "hidden_loss": kinds["hidden"]["loss"],
-        **kinds,
+        "loss": every["loss"],
+        "perplexity": math.exp(min(every["loss"], 700.0)),
+        "tokens": every["tokens"],
+        "visible_accuracy": groups["visible"]["accuracy"],
+        "hidden_accuracy": groups["hidden"]["accuracy"],
+        "baseline_accuracy": _ratio(total["hidden_counts_V"].max(), groups["hidden"]["tokens"]),
+        "hidden_loss": groups["hidden"]["loss"],
+        **groups,
+        "kinds": {kind.name.lower(): _tokens(total, (kind,)) for kind in (*SEEN, *HIDDEN)},
+        "span_length": {
+            "spans": int(total["spans"]),
+            "exact": _ratio(total["spans_exact"], total["spans"]),
+            "mean_absolute_error": _ratio(total["span_absolute_error"], total["spans"]),
+            "mean_error": _ratio(total["span_error"], total["spans"]),
+            "too_long": _ratio(total["spans_too_long"], total["spans"]),
+            "too_short": _ratio(total["spans_too_short"], total["spans"]),
+        },
     }
+
+
+def _tokens(total: Mapping[str, np.ndarray], kinds: Sequence[TargetKind]) -> dict:
+    """Loss, accuracy and number of the tokens of these kinds."""
+    loss, right, tokens = (
+        sum(total[name][kind - 1] for kind in kinds) for name in ("loss_K", "right_K", "tokens_K")
+    )
+    return {"loss": _ratio(loss, tokens), "accuracy": _ratio(right, tokens), "tokens": int(tokens)}
 
 
 def _ratio(value, count) -> float:

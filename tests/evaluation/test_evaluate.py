@@ -1,0 +1,100 @@
+"""Evaluation tells every kind of target token apart, adds up, and does not hang on how rows are packed."""
+
+import jax
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+
+from denoise_jax.config import Config
+from denoise_jax.corruption.compose import chain
+from denoise_jax.corruption.deletion import token_deletion
+from denoise_jax.corruption.infilling import text_infilling
+from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.data import preprocessors
+from denoise_jax.data.vocabulary import Vocabulary
+from denoise_jax.errors import DataError
+from denoise_jax.evaluation.evaluate import GROUPS, Evaluator
+from denoise_jax.kinds import TargetKind
+from denoise_jax.model.transformer import init_params
+from denoise_jax.parallel.mesh import make_mesh
+
+TASK = "test_evaluate_every_kind"
+
+
+def _every_kind(symbols):
+    """Noise that leaves tokens of all six kinds."""
+    infilling = text_infilling(symbols, span_length="poisson", mean_span_length=2.0, mask_random=0.3)
+    return chain([token_deletion(symbols, deletion_prob=0.1), sentence_permutation(symbols), infilling])
+
+
+@pytest.fixture(scope="module")
+def config(tiny_config, speeches) -> Config:
+    """The tiny configuration over a few paragraphs of a speech under noise of every kind."""
+    if TASK not in seqio.TaskRegistry.names():
+        text = speeches[0][:6000]
+        source = seqio.FunctionDataSource(
+            lambda split, shuffle_files, seed=None: tf.data.Dataset.from_tensor_slices({"text": [text]}),
+            splits=["validation"],
+        )
+        seqio.TaskRegistry.add(
+            TASK,
+            source=source,
+            preprocessors=preprocessors.denoising(TASK, _every_kind),
+            output_features=preprocessors.output_features("nowhere"),
+        )
+    data = {**tiny_config.data.model_dump(), "task": TASK, "task_modules": ()}
+    return Config.model_validate({**tiny_config.model_dump(), "data": data})
+
+
+def _measure(config: Config, split: str = "validation", **data) -> dict:
+    config = Config.model_validate({**config.model_dump(), "data": {**config.data.model_dump(), **data}})
+    vocabulary = Vocabulary(config.data.vocabulary)
+    mesh = make_mesh(config.parallel, jax.devices()[:1])
+    params = init_params(config.model, len(vocabulary), jax.random.key(0))
+    return Evaluator(config, vocabulary, mesh).measure(params, split)
+
+
+@pytest.fixture(scope="module")
+def result(config) -> dict:
+    return _measure(config)
+
+
+def test_every_kind_is_measured_and_they_add_up(result):
+    kinds = result["kinds"]
+    assert set(kinds) == {kind.name.lower() for kind in TargetKind}
+    assert all(kind["tokens"] > 0 for kind in kinds.values())
+    for group, members in GROUPS.items():
+        parts = [kinds[kind.name.lower()] for kind in members]
+        tokens = [part["tokens"] for part in parts]
+        assert result[group]["tokens"] == sum(tokens)
+        for value in ("loss", "accuracy"):
+            mean = np.average([part[value] for part in parts], weights=tokens)
+            assert result[group][value] == pytest.approx(mean)
+            if value == "accuracy":
+                assert result[f"{group}_accuracy"] == pytest.approx(mean)
+    assert result["tokens"] == result["visible"]["tokens"] + result["hidden"]["tokens"]
+    both = [result[group]["loss"] * result[group]["tokens"] for group in GROUPS]
+    assert result["loss"] == pytest.approx(sum(both) / result["tokens"])
+    assert result["hidden_loss"] == result["hidden"]["loss"]
+
+
+def test_shares_of_span_lengths_add_up(result):
+    lengths = result["span_length"]
+    assert lengths["spans"] > 50
+    assert lengths["exact"] + lengths["too_long"] + lengths["too_short"] == pytest.approx(1)
+    assert abs(lengths["mean_error"]) <= lengths["mean_absolute_error"]
+
+
+def test_packed_and_single_rows_measure_the_same(config, result):
+    single = _measure(config, pack=False)
+    for name in ("tokens", "baseline_accuracy"):
+        assert single[name] == result[name]
+    for name, kind in result["kinds"].items():
+        assert single["kinds"][name] == pytest.approx(kind, rel=1e-4), name
+    assert single["span_length"] == pytest.approx(result["span_length"])
+
+
+def test_a_split_without_text_is_refused(config):
+    with pytest.raises(DataError, match="no split 'train'"):
+        _measure(config, "train")
