@@ -18,7 +18,7 @@ from denoise_jax.corruption.record import Corruption, Noised, Op, delete, insert
 from denoise_jax.corruption.rows import Rows, ascending, occurrences, rows_of_sizes, take
 from denoise_jax.corruption.spans import SpanLaw, span_law
 from denoise_jax.corruption.symbols import CorruptionError, Symbols
-from denoise_jax.corruption.units import Units, check_unit, units
+from denoise_jax.corruption.units import check_unit, units
 
 PLACEMENTS = ("roll", "uniform", "overlap")
 
@@ -59,7 +59,7 @@ def text_infilling(
         is hidden than the budget.
 
     A span over protected tokens becomes one mask for each piece. A text of any length keeps at least one
-    token or mask unless replace_length is 0, which keeps one token; a text without units comes back as it was.
+    token or mask, and one token if replace_length is 0; a text without units comes back as it was.
     Raises CorruptionError for an option outside its bounds.
     """
     rate, random_rate = Rate(mask_prob, "mask_prob"), Rate(mask_random, "mask_random")

@@ -142,7 +142,7 @@ def keep(noised: Noised, index: tf.Tensor) -> Noised:
 
 
 def write(noised: Noised, where: tf.Tensor, ids: tf.Tensor | int, op: tf.Tensor | int) -> Noised:
-    """Other ids and ops in the columns where `where` (bool [n]) is set, all KEEP; their targets are hidden."""
+    """Other ids and ops where `where` (bool [n]) is set, in KEEP columns only; their targets are hidden."""
     return noised._replace(
         ids=tf.where(where, ids, noised.ids),
         op=tf.where(where, op, noised.op),
@@ -272,7 +272,7 @@ def _flat(texts: tf.Tensor | tf.RaggedTensor) -> tuple[Rows, tf.Tensor]:
 
 
 def _marked(noised: Noised, where: tf.Tensor, noise: TargetNoise) -> tf.Tensor:
-    """`target_noise` [m] with the targets of the KEEP columns where `where` (bool [n]) is set made `noise`."""
+    """`target_noise` [m] with `noise` for the targets of the KEEP columns where `where` (bool [n]) is set."""
     places = take(noised.source, tf.cast(tf.where(where)[:, 0], tf.int32)) - 1
     every = tf.range(noised.target_rows.columns)
     return tf.dynamic_stitch([every, places], [noised.target_noise, tf.fill(tf.shape(places), int(noise))])
