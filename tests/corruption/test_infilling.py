@@ -4,6 +4,7 @@ Seeds are fixed, so a passing test passes always; the false-alarm rates say how 
 a change would be.
 """
 
+import collections
 import math
 from fractions import Fraction
 
@@ -116,6 +117,21 @@ def test_without_turning_the_ends_are_hidden_less(symbols, text, draw_many):
     rows = draw_many(text_infilling(symbols, placement="uniform", **NO_ZEROS), text(40), 2000)
     shares = np.mean([hidden(row) for row in rows], 0)
     assert max(shares[0], shares[-1]) < 0.2 < 0.3 < shares[10:30].mean()
+
+
+def test_spans_fall_into_all_gaps_alike(symbols, text, draw_many, chi_square):
+    """Two single tokens of 6, so 4 tokens that stay: on a ring 4 gaps, of which the two choose the same in
+    1/4 and neighbours in 1/2 of all examples; on a line 5 gaps. p above 1e-4, the false-alarm rate."""
+    options = {"mask_prob": 0.3, "span_length": "constant", "mean_span_length": 1}
+    rows = draw_many(text_infilling(symbols, **options), text(6), 4000)
+    apart = np.array([np.diff(np.flatnonzero(hidden(row)))[0] for row in rows])
+    counts = np.bincount(np.minimum(apart, 6 - apart), minlength=4)[1:]
+    assert chi_square(counts, np.array([1 / 4, 1 / 2, 1 / 4])) > 1e-4
+    rows = draw_many(text_infilling(symbols, placement="uniform", **options), text(6), 4000)
+    pairs = collections.Counter(tuple(np.flatnonzero(hidden(row)).tolist()) for row in rows)
+    chances = {(i, j + 1): (1 if i == j else 2) / 25 for i in range(5) for j in range(i, 5)}
+    assert set(pairs) == set(chances)
+    assert chi_square([pairs[pair] for pair in chances], np.array([*chances.values()])) > 1e-4
 
 
 @pytest.mark.parametrize(
