@@ -47,7 +47,8 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--sentinels {arguments.sentinels} must be 0 or more")
     if arguments.size < 16 + arguments.sentinels + len(arguments.control_symbols):
         raise UserError(
-            f"--size {arguments.size} leaves no room beside the reserved ids and --sentinels {arguments.sentinels}"
+            f"--size {arguments.size} leaves no room for text beside the reserved ids and "
+            f"--sentinels {arguments.sentinels}"
         )
     if Path(arguments.output).exists() and not Path(arguments.output).is_dir():
         raise UserError(f"--output {arguments.output} is a file; name a folder")

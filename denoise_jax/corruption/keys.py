@@ -42,10 +42,14 @@ def draw(key: tf.Tensor, name: str, rows: Rows | None = None) -> tf.Tensor:
 
 
 def content_keys(ids: tf.Tensor, rows: Rows) -> tf.Tensor:
-    """A hash of each example's ids [n], to fold into its key: int64 [e]."""
+    """A number that tells each example's ids [n] from those of others, to add to its key: int64 [e].
+
+    The ids' sum, with a weight for each place that looks random; the streams scramble it.
+    """
     counter = tf.cast(rows.place + 1, tf.uint64) * tf.constant(_STEP, tf.uint64)
-    terms = _scrambled(tf.cast(ids, tf.uint64) + counter)
-    return tf.math.unsorted_segment_sum(tf.bitcast(terms, tf.int64), rows.of, rows.count)
+    weight = counter ^ tf.bitwise.right_shift(counter, tf.constant(29, tf.uint64))
+    weighted = tf.cast(ids + 1, tf.int64) * tf.bitcast(weight, tf.int64)
+    return tf.math.unsorted_segment_sum(weighted, rows.of, rows.count)
 
 
 def _scrambled(bits: tf.Tensor) -> tf.Tensor:

@@ -28,7 +28,9 @@ def target_kinds(noised: Noised) -> tf.Tensor:
     VISIBLE: all else.
     """
     every = tf.range(noised.target_rows.columns)
-    moved, beside = _moved(noised), _beside_insertions(noised)
+    in_order = tf.reduce_all(noised.source[1:] >= noised.source[:-1])
+    moved = tf.cond(in_order, lambda: tf.zeros([0], tf.int32), lambda: _moved(noised))
+    beside = _beside_insertions(noised)
     return tf.dynamic_stitch(  # of several kinds for a place the last one stands
         [every, beside, moved],
         [

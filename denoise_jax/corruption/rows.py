@@ -80,6 +80,13 @@ def rows_of_examples(of: tf.Tensor, count: tf.Tensor) -> Rows:
     return Rows(of, tf.cumsum(sizes, exclusive=True), sizes)
 
 
+def blocks(order: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    """Index [n] that puts blocks of columns of these lengths [b], side by side, into the order [b]."""
+    moved = rows_of_sizes(tf.gather(lengths, order))
+    begins = tf.gather(tf.cumsum(lengths, exclusive=True), order)
+    return tf.range(moved.columns) + moved.spread(begins - moved.starts)
+
+
 def take(values: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     """values[index], along the first axis, for a long index [n]: half the time of tf.gather."""
     return tf.gather_nd(values, index[:, tf.newaxis])

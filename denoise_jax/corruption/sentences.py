@@ -11,7 +11,7 @@ import tensorflow as tf
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, rearrange
-from denoise_jax.corruption.rows import Rows, ascending, rows_of_sizes, take
+from denoise_jax.corruption.rows import Rows, ascending, blocks, take
 from denoise_jax.corruption.symbols import Symbols
 
 
@@ -33,7 +33,7 @@ def sentence_permutation(symbols: Symbols, *, permute_sentences: float | Schedul
         order = sentences.order(draw(key, "sentences.order", sentences))  # [s]
         if rate.share != 1:
             order = _some(order, sentences, rate.counts(sentences.sizes, noised.steps))
-        return rearrange(noised, columns, take(columns, _blocks(order, lengths)))
+        return rearrange(noised, columns, take(columns, blocks(order, lengths)))
 
     return corrupt
 
@@ -52,11 +52,6 @@ def _some(order: tf.Tensor, sentences: Rows, counts: tf.Tensor) -> tf.Tensor:
     """A shuffled `order` [s] made to move `counts` [e] sentences of each example only."""
     # The first few of a random order are a random subset, and stand in an order independent of it.
     chosen = tf.boolean_mask(order, sentences.place < sentences.spread(counts))
-    return tf.tensor_scatter_nd_update(tf.range(sentences.columns), ascending(chosen)[:, None], chosen)
-
-
-def _blocks(order: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    """Index [c] that puts blocks of these lengths [s], side by side, into the order [s]."""
-    moved = rows_of_sizes(tf.gather(lengths, order))
-    begins = tf.gather(tf.cumsum(lengths, exclusive=True), order)
-    return tf.range(moved.columns) + moved.spread(begins - moved.starts)
+    return tf.dynamic_stitch(
+        [tf.range(sentences.columns), ascending(chosen)], [tf.range(sentences.columns), chosen]
+    )

@@ -7,7 +7,7 @@ import tensorflow as tf
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.rates import Rate, check_budget
 from denoise_jax.corruption.record import Noised
-from denoise_jax.corruption.rows import Rows, occurrences, rows_of_sizes, take
+from denoise_jax.corruption.rows import Rows, blocks, occurrences, rows_of_sizes, take
 from denoise_jax.corruption.symbols import CorruptionError, Symbols
 
 UNITS = ("token", "word")
@@ -32,10 +32,7 @@ class Units(NamedTuple):
 
     def reordered(self, order: tf.Tensor) -> tf.Tensor:
         """Index into the eligible columns [c] that puts whole units into the order [u]: [c]."""
-        lengths = occurrences(self.of, self.rows.columns)
-        moved = rows_of_sizes(tf.gather(lengths, order))
-        begins = tf.gather(tf.cumsum(lengths, exclusive=True), order)
-        return tf.range(moved.columns) + moved.spread(begins - moved.starts)
+        return blocks(order, occurrences(self.of, self.rows.columns))
 
 
 def units(symbols: Symbols, noised: Noised, unit: str, eligible: tf.Tensor | None = None) -> Units:

@@ -40,7 +40,9 @@ class TextNoise:
 
     def __init__(self, text: str, vocabulary: Vocabulary | None = None):
         """Raises DataError for a text without any token."""
-        sentences = [s.decode() for s in split_sentences(tf.constant(text)).numpy()]
+        sentences = [s.decode() for s in split_sentences(tf.constant(text)).numpy() if s.strip()]
+        if not sentences:
+            raise DataError("there is no text to corrupt")
         if vocabulary is None:
             words = [[f"▁{word}" for word in sentence.split()] for sentence in sentences]
             known = sorted({word for sentence in words for word in sentence})

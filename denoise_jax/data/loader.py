@@ -145,7 +145,7 @@ def _rows(
         num_shards=config.shards if training else 1,
         seed=config.seed if training else 0,
         training=training,
-        how=Reading(shard, per_step if training else None, config.pack),
+        how=Reading(shard, per_step if training else None, config.pack, provenance=False),
     )
     converter = DenoisingFeatureConverter(pack=config.pack, bos_id=vocabulary.bos_id)
     return converter(examples, {"inputs": config.input_length, "targets": config.target_length})

@@ -42,6 +42,7 @@ class Reading:
     shard: int = 0
     per_step: int | None = None
     packed: bool = True
+    provenance: bool = True  # keep the columns that no training needs: PROVENANCE but for `targets_kind`
     with_text: bool = False  # add features `text`, `text_noise` [m]: the clean tokens and their TargetNoise
 
 
@@ -176,6 +177,8 @@ def corrupt(
             key = keys.stream(seed[0] + seed[1] * 2**32 + place, name)
             noised = apply(clean, key + keys.content_keys(clean.targets, clean.rows))
             features = _close(noised, limits, closing)
+            if not how.provenance:
+                features = {name: features[name] for name in ("inputs", "targets", "targets_kind")}
             if language is not None:
                 features["decoder_start"] = tf.fill([clean.rows.count, 1], closing)
             if how.with_text:
