@@ -106,13 +106,13 @@ def _spans(hide: tf.Tensor, law: SpanLaw, key: tf.Tensor) -> tuple[Rows, tf.Tens
 def _starts(
     u: Rows, hide: tf.Tensor, spans: Rows, lengths: tf.Tensor, placement: str, key: tf.Tensor
 ) -> tf.Tensor:
-    """First unit of each span, ascending, before any turning: [k], counted through the window.
+    """First unit of each span before any turning: [k], counted through the window.
 
-    With "overlap" spans start at different units; otherwise they do not touch a unit twice.
+    With "overlap" spans start at different units, in random order, so that the cut one lies anywhere;
+    otherwise starts ascend, and spans do not touch a unit twice.
     """
     if placement == "overlap":
-        chosen = u.choose(spans.sum(tf.ones_like(lengths)), draw(key, "infilling.places", u))
-        return tf.cast(tf.where(chosen)[:, 0], tf.int32)
+        return tf.boolean_mask(u.order(draw(key, "infilling.places", u)), u.place < u.spread(spans.sizes))
     # Visible units before each span. A ring of g units has g gaps, a line g + 1.
     gaps = u.sizes - hide + (1 if placement == "uniform" else 0)
     gap = draw(key, "infilling.places", spans) % spans.spread(tf.maximum(gaps, 1))
