@@ -8,7 +8,7 @@ Three pipelines over the quick-start corpus, each read to its end with one threa
   from ids    the SeqIO preprocessor: windows, noise, provenance, </s>; from tokenised pieces in memory
   from text   the whole way: sentences, SentencePiece, pieces, noise, packed rows
 
-"bare" is the same pipeline with the noise taken out: from ids, </s> put behind `inputs` and `targets`. Rows of one table
+"bare" is the same pipeline with the noise taken out (from ids: </s> put behind both sides). Rows of one table
 are measured in turns, each at its best of several, so that a busy machine disturbs all of them alike.
 The last column is k tokens a second of two processes that read the same pipeline at once.
 """

@@ -237,8 +237,7 @@ def _language_id(task: str, vocabulary: Vocabulary, language: str) -> int:
 def _close(noised: record.Noised, limits: dict[str, int], closing: int) -> dict[str, tf.RaggedTensor]:
     """Features of each example, ragged; both sides end in the token `closing`, which stands for itself."""
     if "inputs" in limits:
-        too_long = tf.reduce_max(noised.rows.sizes) > limits["inputs"]
-        noised = tf.cond(too_long, lambda: record.truncate(noised, limits["inputs"]), lambda: noised)
+        noised = _truncated(noised, limits["inputs"])
     end = noised.target_rows.sizes + 1
     closed = functools.partial(_closed, noised.rows)
     features = {
@@ -257,6 +256,20 @@ def _close(noised: record.Noised, limits: dict[str, int], closing: int) -> dict[
     if "targets" in limits and noised.outputs is not noised.targets:
         outputs = {name: _cut(column, limits["targets"]) for name, column in outputs.items()}
     return features | outputs
+
+
+def _truncated(noised: record.Noised, limit: int) -> record.Noised:
+    """`record.truncate`, at no cost where no example of the window is too long."""
+
+    def changed(noised: record.Noised):
+        return noised[:5], noised.target_noise
+
+    columns, target_noise = tf.cond(
+        tf.reduce_max(noised.rows.sizes) > limit,
+        lambda: changed(record.truncate(noised, limit)),
+        lambda: changed(noised),
+    )
+    return record.Noised(*columns, *noised[5:])._replace(target_noise=target_noise)
 
 
 def _closed(rows: Rows, column: tf.Tensor, last: tf.Tensor | int) -> tf.RaggedTensor:
