@@ -57,7 +57,7 @@ def test_evaluate_and_generate(run, capsys):
     assert printed["tokens"] == sum(kind["tokens"] for kind in printed["kinds"].values())
     assert main(["evaluate", str(run), "--max-batches", "1"]) == 0
     table = capsys.readouterr().out
-    assert all(told in table for told in ("visible", "  in place", "  moved", "hidden", "  masked"))
+    assert all(told in table for told in ("visible", "  in place", "hidden", "  masked"))
     assert "deleted" not in table, "kinds that the noise does not make are not shown"
     assert "masked spans: " in table
     assert main(["generate", str(run / "checkpoints" / "3"), "We must <mask>.", "--json"]) == 0
