@@ -47,13 +47,9 @@ class Rate:
 
     def __init__(self, value: float | Schedule, field: str):
         self.schedule = value if callable(value) else None
-        with tf.init_scope():
-            tried = (
-                value(tf.constant([0, *(10**k for k in range(10))], tf.int64)) if callable(value) else [value]
-            )
-            for share in tried:
-                if not 0 <= float(share) <= 1:
-                    raise CorruptionError(f"{field}={float(share):g} must lie between 0 and 1")
+        for share in [value] if self.schedule is None else _tried(self.schedule, field):
+            if not 0 <= float(share) <= 1:
+                raise CorruptionError(f"{field}={float(share):g} must lie between 0 and 1")
         self.share = None if callable(value) else Fraction(repr(float(value))).limit_denominator(_DENOMINATOR)
 
     @property
@@ -88,6 +84,19 @@ class Rate:
             return self.share.numerator, self.share.denominator
         shares = tf.clip_by_value(tf.cast(self.schedule(steps), tf.float64), 0.0, 1.0)
         return tf.cast(tf.round(shares * _DENOMINATOR), tf.int64), _DENOMINATOR
+
+
+def _tried(schedule: Schedule, field: str) -> list[float]:
+    """Its shares at a few steps, computed at once even where a graph is being built."""
+    with tf.init_scope():
+        steps = tf.constant([0, *(10**k for k in range(10))], tf.int64)
+        shares = tf.convert_to_tensor(schedule(steps))
+        if shares.shape != steps.shape:
+            raise CorruptionError(
+                f"{field}: a schedule must give a share for each step: for steps of shape {steps.shape} "
+                f"it gives shares of shape {shares.shape}"
+            )
+        return shares.numpy().tolist()
 
 
 def check_budget(budget: str) -> str:

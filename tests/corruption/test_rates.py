@@ -116,3 +116,8 @@ def test_other_refusals():
     with pytest.raises(CorruptionError, match=r"budget='up'.*ceil, floor, round, stochastic"):
         check_budget("up")
     assert [check_budget(budget) for budget in BUDGETS] == list(BUDGETS)
+
+
+def test_a_schedule_gives_a_share_for_each_step():
+    with pytest.raises(CorruptionError, match=r"mask_prob: a schedule must give a share for each step.*\(\)"):
+        Rate(lambda steps: tf.constant(0.3), "mask_prob")
