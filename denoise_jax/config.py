@@ -88,6 +88,12 @@ class DataConfig(_Section):
         ge=1,
         description="Logical data shards, fixed for the life of a run; a multiple of the number of hosts.",
     )
+    tokens_per_step: int | None = Field(
+        None,
+        ge=1,
+        description="Target tokens in a step, by which schedules of the noise tell the time when packing; "
+        "default: those of full rows. In metrics.jsonl, train/tokens over log_every is the true figure.",
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the data order and of the noise.")
 
     @model_validator(mode="after")

@@ -71,9 +71,7 @@ _register("quickstart", "bart_paper", _files)
 for _preset in PRESETS:
     _register(f"quickstart_{_preset}", _preset, _files)
 for _century, _years in CENTURIES.items():
-    _register(
-        f"quickstart_mbart_{_century}", "mbart", _of_century(_files, _years), CENTURY_TOKENS[_century]
-    )
+    _register(f"quickstart_mbart_{_century}", "mbart", _of_century(_files, _years), CENTURY_TOKENS[_century])
 
 seqio.MixtureRegistry.add(
     "quickstart_kinds",

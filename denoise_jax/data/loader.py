@@ -136,8 +136,9 @@ def _rows(
     *,
     training: bool,
 ) -> tf.data.Dataset:
-    rows_per_step = config.batch_size // config.shards
-    per_step = rows_per_step * (config.target_length if config.pack else 1)
+    per_step = config.batch_size
+    if config.pack:
+        per_step = config.tokens_per_step or config.batch_size * config.target_length
     examples = tasks.open_shard(
         task,
         split,
@@ -145,7 +146,7 @@ def _rows(
         num_shards=config.shards if training else 1,
         seed=config.seed if training else 0,
         training=training,
-        how=Reading(shard, per_step if training else None, config.pack, provenance=False),
+        how=Reading(shard, per_step / config.shards if training else None, config.pack, provenance=False),
     )
     converter = DenoisingFeatureConverter(pack=config.pack, bos_id=vocabulary.bos_id)
     return converter(examples, {"inputs": config.input_length, "targets": config.target_length})

@@ -40,7 +40,7 @@ class Reading:
     """
 
     shard: int = 0
-    per_step: int | None = None
+    per_step: float | None = None
     packed: bool = True
     provenance: bool = True  # keep the columns that no training needs: PROVENANCE but for `targets_kind`
     with_text: bool = False  # add features `text`, `text_noise` [m]: the clean tokens and their TargetNoise
@@ -167,7 +167,8 @@ def corrupt(
             sizes = tf.cast(window["targets"].row_lengths(), tf.int64)
             taken = sizes + 1 if how.packed else tf.ones_like(sizes)
             before = seen + tf.cumsum(taken, exclusive=True)
-            return seen + tf.reduce_sum(taken), {**window, "steps": before // how.per_step}
+            number = tf.cast(tf.cast(before, tf.float64) / how.per_step, tf.int64)
+            return seen + tf.reduce_sum(taken), {**window, "steps": number}
 
         @seqio.map_over_dataset(num_seeds=1)
         @_as_it_is

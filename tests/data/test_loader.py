@@ -5,9 +5,12 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from denoise_jax.data import loader, preprocessors
+from denoise_jax.corruption.infilling import text_infilling
+from denoise_jax.corruption.rates import Linear
+from denoise_jax.data import loader, preprocessors, tasks
 from denoise_jax.data.vocabulary import Vocabulary
 from denoise_jax.errors import DataError
+from denoise_jax.kinds import TargetKind
 
 SIGNATURE = {"text": tf.TensorSpec([], tf.string)}
 
@@ -32,6 +35,43 @@ def test_goes_on_exactly_where_it_was(tiny_config, own):
     restored.restore(files)
     for batch in expected:
         _assert_same(next(restored), batch)
+
+
+def test_a_curriculum_rises_with_the_steps_and_goes_on_where_it_was(tiny_config, own):
+    """The position in the data holds the count of tokens that the schedule is read at."""
+
+    def curriculum(symbols):
+        return text_infilling(symbols, mask_prob=Linear(0.0, 1.0, steps=20))
+
+    if "curriculum" not in seqio.TaskRegistry.names():
+        seqio.TaskRegistry.add(
+            "curriculum",
+            source=tasks.find("quickstart", ["tasks"]).source,
+            preprocessors=preprocessors.denoising("curriculum", curriculum),
+            output_features=preprocessors.output_features(str(own.path)),
+            shuffle_buffer_size=8,
+        )
+    config = tiny_config.data.model_copy(update={"task": "curriculum", "tokens_per_step": 500})
+    original = loader.TrainLoader(config, own)
+    batches = [next(original) for _ in range(5)]
+    files = original.state()
+    expected = [next(original) for _ in range(15)]
+    seen = 0
+    for batch in batches + expected:
+        tokens = (batch["decoder_segment_ids"] > 0).sum()
+        half_way = (seen + tokens / 2) / 500
+        assert abs(_masked(batch) - min(half_way / 20, 1)) < 0.12  # the buffer mixes pieces of near steps
+        seen += tokens
+    restored = loader.TrainLoader(config, own)
+    restored.restore(files)
+    for batch in expected:
+        _assert_same(next(restored), batch)
+
+
+def _masked(batch) -> float:
+    """Share of the target tokens that are masked."""
+    kinds = batch["decoder_target_kind"]
+    return (kinds == TargetKind.MASKED).sum() / (kinds > 0).sum()
 
 
 def test_order_does_not_depend_on_how_many_hosts_read(tiny_config, own, monkeypatch):

@@ -1,0 +1,45 @@
+"""The room stands alone: whoever has TensorFlow can use it, with another trainer and without SeqIO."""
+
+import subprocess
+import sys
+
+PROGRAM = """
+import importlib.abc, sys
+
+class Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {others}:
+            raise ImportError(name + " is not to be had")
+
+sys.meta_path.insert(0, Refuse())
+import tensorflow as tf
+from denoise_jax import corruption
+symbols = corruption.Symbols(mask_token=4, vocab_size=100, protected=(0, 1, 2, 3))
+corrupt = corruption.build("bart_paper", symbols)
+noised = corrupt(corruption.clean(tf.range(10, 30)), tf.constant([1], tf.int64))
+print(int(tf.reduce_sum(tf.cast(noised.target_noise == corruption.TargetNoise.HIDDEN, tf.int32))))
+"""
+OTHERS = (
+    "seqio",
+    "tensorflow_text",
+    "tensorflow_datasets",
+    "sentencepiece",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+)
+OTHERS += ("orbax", "pydantic", "rich", "tyro", "jinja2", "clu", "hypothesis", "pytest")
+
+
+def test_the_room_needs_tensorflow_alone(repository):
+    program = PROGRAM.format(others=set(OTHERS))
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert result.stdout.strip() == "6", result.stderr[-2000:]
