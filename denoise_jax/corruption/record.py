@@ -37,10 +37,11 @@ class Noised(NamedTuple):
     Sources count from 1 through the targets of the whole window; `split` counts them anew in each example.
     `source` and `span` describe a column as it stood when its noise was put on. A mask hides `span - 1`
     tokens which were neighbours then: the first of them is target token `source`; the others are the next
-    target tokens unless an earlier member of the chain moved text, in which case they are those that
-    followed in the moved order. An insertion's source is that of the token it stands before, or the one
-    past its example's last. So `span - 1`, summed over an example, is its length less its deleted tokens,
-    after any chain; and the sources of KEEP columns are exactly the VISIBLE positions, each once.
+    target tokens but for those deleted before, unless an earlier member of the chain moved text, in which
+    case they are those that followed in the moved order. An insertion's source is that of the token it
+    stands before, or the one past its example's last. So `span - 1`, summed over an example, is its length
+    less its deleted tokens, after any chain; and the sources of KEEP columns are exactly the VISIBLE
+    positions, each once.
 
     What the decoder writes, `outputs`, is the target itself for all corruptions but those that ask for a
     part of it (span corruption, prefix LM and their kin).
@@ -64,7 +65,7 @@ class Noised(NamedTuple):
 Corruption = Callable[[Noised, tf.Tensor], Noised]
 """(record, keys) → record; the keys are int64 [e], one for each example."""
 
-LAST_STEP = 2**62  # the step of text that no training asks for: every schedule has reached its end
+LAST_STEP = 2**31 - 1  # the step of text that no training asks for: every schedule has reached its end
 
 
 def clean(
@@ -75,7 +76,7 @@ def clean(
     """The record before any noise.
 
     Args:
-      texts: ids; one text [m], or a window of them, ragged [e, m].
+      texts: ids; one text [m], or a window of them [e, m], ragged or not.
       sentence_ids: sentence of each token, of the same shape; neighbours with the same number in the same
         text are one sentence. Default: each text is one.
       steps: training step that each text is for, int64 [e]; default: schedules are at their end.
@@ -266,6 +267,8 @@ def _every_rows(noised: Noised) -> tuple[Rows, Rows, Rows]:
 
 
 def _flat(texts: tf.Tensor | tf.RaggedTensor) -> tuple[Rows, tf.Tensor]:
+    if isinstance(texts, tf.Tensor) and texts.shape.rank == 2:
+        texts = tf.RaggedTensor.from_tensor(texts)
     if isinstance(texts, tf.RaggedTensor):
         return rows_of_sizes(tf.cast(texts.row_lengths(), tf.int32)), tf.cast(texts.flat_values, tf.int32)
     return rows_of_sizes(tf.size(texts)[tf.newaxis]), tf.cast(texts, tf.int32)

@@ -23,7 +23,7 @@ class Symbols:
       mask_token: id of the mask; not 0, which packing takes for padding.
       vocab_size: ids are 0 ... vocab_size - 1.
       protected: ids that are never masked, moved, deleted or drawn: padding, start and end of text,
-        separators. The symbols named here are always added to them.
+        separators. The symbols named here are always added to them, and id 0, which packing drops.
       separator: id that ends a sentence and travels with it (mBART), if any.
       rotation_token: id that marks where a rotated document began, if any.
       sentinels: ids that stand for spans, each under a name of its own, in order (T5).
@@ -67,12 +67,14 @@ class Symbols:
                         f"{field}={token} must be an id of the vocabulary, "
                         f"between 0 and {self.vocab_size - 1}"
                     )
+                if token == 0 and field != "protected":
+                    raise CorruptionError(f"{field}=0 must not be id 0, which packing takes for padding")
         if self.word_starts is not None and np.shape(self.word_starts) != (self.vocab_size,):
             raise CorruptionError(
                 f"word_starts has shape {np.shape(self.word_starts)}; give one flag for each of the "
                 f"{self.vocab_size} ids"
             )
-        every = {self.mask_token, *(token for ids in named.values() for token in ids)}
+        every = {0, self.mask_token, *(token for ids in named.values() for token in ids)}
         object.__setattr__(self, "protected", tuple(sorted(every)))
         if len(self.text_ids) == 0:
             raise CorruptionError(f"protected={self.protected} leaves no token of text")
@@ -90,15 +92,15 @@ class Symbols:
         return take(tf.constant(self._unprotected()), noised.ids) & (noised.op == Op.KEEP)
 
     def movable(self, noised: Noised) -> tf.Tensor:
-        """Columns that change places: text, separators, and what noise wrote but for sentinels; bool [n].
+        """Columns that change places: text, ends of sentences, and what noise wrote in their place; bool [n].
 
-        Symbols of the text itself (start, end, separators of documents) and sentinels keep their columns,
-        and all else flows around them.
+        Symbols of the text itself (start, end, separators of documents) and those that mark a place (of a
+        rotation, of a mode) keep their columns, and all else flows around them.
         """
         table = self._unprotected()
         if self.separator is not None:
             table[self.separator] = True
-        written = (noised.op != Op.KEEP) & (noised.op != Op.SENTINEL)
+        written = (noised.op != Op.KEEP) & ((noised.op != Op.SENTINEL) | (noised.span > 1))
         return written | (take(tf.constant(table), noised.ids) & (noised.op == Op.KEEP))
 
     def random_ids(self, draws: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,7 @@ import contextlib
 import contextvars
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import seqio
 import tensorflow as tf
@@ -35,14 +35,16 @@ PROVENANCE = ("inputs_source", "inputs_span", "inputs_op", "targets_source", "ta
 class Reading:
     """How the datasets built at this moment are read; SeqIO tells preprocessors nothing of it.
 
-    `per_step` is how much of this data shard a training step takes, in tokens of the targets, </s> included,
+    `per_step` is how much of this data shard a training step takes, in tokens of clean text, </s> included,
     or in examples where `packed` is false; None where no training reads, and schedules are at their end.
+    `shares` says which share of it each task of a mixture gives, by name.
     """
 
     shard: int = 0
     per_step: float | None = None
     packed: bool = True
     provenance: bool = True  # keep the columns that no training needs: PROVENANCE but for `targets_kind`
+    shares: Mapping[str, float] = dataclasses.field(default_factory=dict)
     with_text: bool = False  # add features `text`, `text_noise` [m]: the clean tokens and their TargetNoise
 
 
@@ -139,43 +141,55 @@ def _piece_of_token(sentence_ids: tf.Tensor, limit: int) -> tf.Tensor:
 
 
 def corrupt(
-    task: str, corruption: str | Callable[[Symbols], record.Corruption], *, language: str | None = None
+    task: str,
+    corruption: str | Callable[[Symbols], record.Corruption],
+    *,
+    symbols: Symbols | None = None,
+    language: str | None = None,
 ):
     """Preprocessor that puts noise on `targets`, and closes both sides with </s> or a language token.
 
-    Sentences are those of the feature `sentence_ids`; without it a text is one sentence. For the other
-    arguments see `denoising`. The key of an example's noise is SeqIO's seed for its window's place in the
-    stream, with the task, the data shard, its place in the window and its content folded in: SeqIO alone
-    gives every shard and every task the same seeds.
+    Sentences are those of the feature `sentence_ids`; without it a text is one sentence. Empty texts are
+    dropped. The key of an example's noise is SeqIO's seed for its window's place in the stream, with the
+    task, the data shard, its place in the window and its content folded in: SeqIO alone gives every shard
+    and every task the same seeds.
 
     Inputs longer than `sequence_length["inputs"]` are cut before </s>, and targets that only the cut part
-    showed count as deleted; outputs are cut likewise, where a corruption makes them longer than its text.
+    showed count as deleted; what the decoder writes is cut likewise, for itself. So give inputs the length
+    of the text where the decoder writes what sentinels hide.
+
+    Args:
+      task, corruption, language: see `denoising`.
+      symbols: what the noise must know of the vocabulary; needed for vocabularies that this project has not
+        trained. Default: read from the SentencePiece model of the output features.
+
     Raises DataError, naming the task, for noise that cannot be built for the vocabulary or the lengths.
     """
 
     def preprocess(dataset, output_features, sequence_length=None):
         how = _reading.get()
-        name = f"{task}/{how.shard}"
         limits = {side: length - 1 for side, length in (sequence_length or {}).items()}
-        vocabulary = Vocabulary(output_features["targets"].vocabulary.sentencepiece_model_file)
-        closing = EOS_ID if language is None else _language_id(task, vocabulary, language)
-        symbols = noise_symbols(vocabulary, closed_sentences=language is not None)
-        apply = _build(task, corruption, symbols, limits.get("targets"))
+        vocabulary = output_features["targets"].vocabulary
+        closing = _closing(task, vocabulary, language)
+        known = symbols or _symbols_of(task, vocabulary, closed_sentences=language is not None)
+        apply = _build(task, corruption, known, limits.get("targets"))
 
         @_as_it_is
         def steps(seen, window):
-            sizes = tf.cast(window["targets"].row_lengths(), tf.int64)
+            sizes = tf.cast(_ragged(window["targets"]).row_lengths(), tf.int64)
             taken = sizes + 1 if how.packed else tf.ones_like(sizes)
             before = seen + tf.cumsum(taken, exclusive=True)
-            number = tf.cast(tf.cast(before, tf.float64) / how.per_step, tf.int64)
+            per_step = how.per_step * how.shares.get(task, 1.0)
+            number = tf.cast(tf.cast(before, tf.float64) / per_step, tf.int64)
             return seen + tf.reduce_sum(taken), {**window, "steps": number}
 
         @seqio.map_over_dataset(num_seeds=1)
         @_as_it_is
         def apply_noise(window, seed):
+            window = _without_empty({name: _ragged(column) for name, column in window.items()})
             clean = record.clean(window["targets"], window.get("sentence_ids"), window.get("steps"))
             place = tf.range(tf.cast(clean.rows.count, tf.int64))
-            key = keys.stream(seed[0] + seed[1] * 2**32 + place, name)
+            key = keys.stream(seed[0] + seed[1] * 2**32 + place, f"{task}/{how.shard}")
             noised = apply(clean, key + keys.content_keys(clean.targets, clean.rows))
             features = _close(noised, limits, closing)
             if not how.provenance:
@@ -225,14 +239,42 @@ def _build(task: str, corruption, symbols: Symbols, max_tokens: int | None) -> r
         raise DataError(f"task {task!r}: {error}") from None
 
 
-def _language_id(task: str, vocabulary: Vocabulary, language: str) -> int:
-    index = vocabulary.symbol_id(language)
+def _symbols_of(task: str, vocabulary: seqio.Vocabulary, *, closed_sentences: bool) -> Symbols:
+    if not isinstance(vocabulary, seqio.SentencePieceVocabulary):
+        raise DataError(
+            f"task {task!r}: nothing tells the mask of a {type(vocabulary).__name__}; "
+            "give preprocessors.corrupt the argument symbols"
+        )
+    return noise_symbols(Vocabulary(vocabulary.sentencepiece_model_file), closed_sentences=closed_sentences)
+
+
+def _closing(task: str, vocabulary: seqio.Vocabulary, language: str | None) -> int:
+    """Id of the token that ends both sides."""
+    if language is None:
+        return vocabulary.eos_id
+    index = Vocabulary(vocabulary.sentencepiece_model_file).symbol_id(language)
     if index is None:
         raise DataError(
-            f"task {task!r}: language={language!r} is no control symbol of vocabulary {vocabulary.path}; "
-            "train one with `denoise-jax vocab --control-symbols`"
+            f"task {task!r}: language={language!r} is no control symbol of vocabulary "
+            f"{vocabulary.sentencepiece_model_file}; train one with `denoise-jax vocab --control-symbols`"
         )
     return index
+
+
+def _ragged(column: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor | tf.Tensor:
+    """A column of a window as ragged, where its examples all have the same known length too."""
+    dense = isinstance(column, tf.Tensor) and column.shape.rank == 2
+    return tf.RaggedTensor.from_tensor(column) if dense else column
+
+
+def _without_empty(window: dict) -> dict:
+    """The window without the examples that have no token, at no cost where there are none."""
+    full = window["targets"].row_lengths() > 0
+    return tf.cond(
+        tf.reduce_all(full),
+        lambda: window,
+        lambda: {name: tf.ragged.boolean_mask(column, full) for name, column in window.items()},
+    )
 
 
 def _close(noised: record.Noised, limits: dict[str, int], closing: int) -> dict[str, tf.RaggedTensor]:
@@ -254,8 +296,8 @@ def _close(noised: record.Noised, limits: dict[str, int], closing: int) -> dict[
         "targets_source": closed(source, end),
         "targets_kind": closed(output_kinds(noised), int(TargetKind.VISIBLE)),
     }
-    if "targets" in limits and noised.outputs is not noised.targets:
-        outputs = {name: _cut(column, limits["targets"]) for name, column in outputs.items()}
+    if "targets" in limits:
+        outputs = _cut(outputs, noised.output_rows, limits["targets"])
     return features | outputs
 
 
@@ -283,6 +325,10 @@ def _closed(rows: Rows, column: tf.Tensor, last: tf.Tensor | int) -> tf.RaggedTe
     )
 
 
-def _cut(column: tf.RaggedTensor, limit: int) -> tf.RaggedTensor:
-    """The first `limit` values of each example and its last."""
-    return tf.concat([column[:, :-1][:, :limit], column[:, -1:]], 1)
+def _cut(columns: dict[str, tf.RaggedTensor], rows: Rows, limit: int) -> dict[str, tf.RaggedTensor]:
+    """The first `limit` values of each example and its last, at no cost where none has more."""
+    return tf.cond(
+        tf.reduce_max(rows.sizes) > limit,
+        lambda: {k: tf.concat([v[:, :-1][:, :limit], v[:, -1:]], 1) for k, v in columns.items()},
+        lambda: columns,
+    )

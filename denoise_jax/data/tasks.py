@@ -1,5 +1,6 @@
 """Finding registered tasks and mixtures, and opening one logical shard of a split."""
 
+import dataclasses
 import importlib
 import itertools
 from collections.abc import Sequence
@@ -99,7 +100,10 @@ def open_shard(
         "try_in_mem_cache": False,
     }
     if isinstance(task, seqio.Mixture):
-        options["passthrough_features"] = [*PROVENANCE, *(["text", "text_noise"] if how.with_text else [])]
+        options["passthrough_features"] = (*PROVENANCE, "decoder_start", "text", "text_noise")
+        total = sum(task.get_rate(member) for member in task.tasks)
+        shares = {member.name: task.get_rate(member) / total for member in task.tasks}
+        how = dataclasses.replace(how, shares=shares)
     with reading(how):
         return task.get_dataset(**options)
 

@@ -178,7 +178,10 @@ def train(
       DataError: no text, or a size that SentencePiece cannot reach with this text.
     """
     counts = {"documents": 0, "characters": 0}
-    symbols = [*CONTROL_SYMBOLS, *map(SENTINEL.format, range(sentinels)), *control_symbols]
+    # A symbol that is asked for twice, or reserved anyway, is there once.
+    symbols = list(
+        dict.fromkeys([*CONTROL_SYMBOLS, *map(SENTINEL.format, range(sentinels)), *control_symbols])
+    )
 
     def lines():
         for text in texts:

@@ -33,10 +33,10 @@ CASES = {
     "vocab of a missing file": (["vocab", "--output", "v", "nowhere.txt"], "cannot read nowhere.txt"),
     "vocab of an unknown task": (
         ["vocab", "--output", "v", "--task", "quickstrat"],
-        "did you mean quickstart?",
+        "did you mean quickstart or",
     ),
     "corrupt nothing": (["corrupt"], "either a text or --task NAME"),
-    "unknown corruption": (["corrupt", "A text.", "--corruption", "bart_papr"], "did you mean bart_paper?"),
+    "unknown corruption": (["corrupt", "A text.", "--corruption", "bart_papr"], "did you mean bart_paper or"),
     "blank text": (["corrupt", "  "], "no text to corrupt"),
     "evaluate no run": (["evaluate", "run"], "run is neither a run nor a checkpoint"),
     "generate without a run": (["generate", "run", "a <mask>"], "run is neither a run nor a checkpoint"),

@@ -39,7 +39,7 @@ def test_every_symbol_is_protected(symbols):
     assert symbols.protected == tuple(sorted(named))
     assert set(symbols.text_ids.tolist()) == set(range(1000)) - named
     assert symbols.text_ids.dtype == np.int32
-    assert Symbols(mask_token=4, vocab_size=6).text_ids.tolist() == [0, 1, 2, 3, 5]
+    assert Symbols(mask_token=4, vocab_size=6).text_ids.tolist() == [1, 2, 3, 5], "id 0 is padding"
 
 
 def test_random_ids_are_text_all_alike(chi_square):
@@ -52,12 +52,23 @@ def test_random_ids_are_text_all_alike(chi_square):
 
 
 def test_what_may_be_touched_and_what_may_move(symbols):
-    """Text unless noise wrote it; the separator moves but is not touched; sentinels do neither."""
-    ids = tf.constant([1, 10, 6, 4, 900, 11, 12, 5])
-    ops = tf.constant([Op.KEEP, Op.KEEP, Op.KEEP, Op.MASK, Op.SENTINEL, Op.RANDOM, Op.INSERT, Op.KEEP])
-    noised = clean(ids)._replace(op=tf.cast(ops, tf.int32))
-    assert symbols.eligible(noised).numpy().tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
-    assert symbols.movable(noised).numpy().tolist() == [0, 1, 1, 1, 0, 1, 1, 0]
+    """Text unless noise wrote it; the separator moves, and sentinels of hidden text; marks of places stay."""
+    columns = [
+        # id, op, span, eligible, movable
+        (1, Op.KEEP, 2, False, False),
+        (10, Op.KEEP, 2, True, True),
+        (6, Op.KEEP, 2, False, True),
+        (4, Op.MASK, 4, False, True),
+        (900, Op.SENTINEL, 3, False, True),
+        (5, Op.SENTINEL, 1, False, False),
+        (11, Op.RANDOM, 2, False, True),
+        (12, Op.INSERT, 1, False, True),
+        (5, Op.KEEP, 2, False, False),
+    ]
+    ids, ops, spans, eligible, movable = map(list, zip(*columns, strict=True))
+    noised = clean(tf.constant(ids))._replace(op=tf.constant(ops, tf.int32), span=tf.constant(spans))
+    assert symbols.eligible(noised).numpy().tolist() == eligible
+    assert symbols.movable(noised).numpy().tolist() == movable
 
 
 def test_ids_outside_the_vocabulary_are_refused_when_run(symbols):

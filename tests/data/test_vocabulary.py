@@ -42,14 +42,15 @@ def test_no_space_is_put_between_a_mask_and_what_touches_it(vocabulary_folder):
 
 
 def test_training_is_reproducible(tmp_path, speeches, vocabulary_folder):
-    again = vocabulary.train(speeches, tmp_path / "again", size=512)
+    again = vocabulary.train(speeches, tmp_path / "again", size=512, sentinels=24, control_symbols=["en_XX"])
     assert again.fingerprint() == Vocabulary(vocabulary_folder).fingerprint()
 
 
 def test_control_symbols_can_be_added(tmp_path, speeches):
-    own = vocabulary.train(speeches, tmp_path / "modes", size=512, control_symbols=["[R]", "[S]"])
-    assert own.processor.piece_to_id("[R]") in own.control_ids
-    assert own.processor.piece_to_id("[R]") not in own.encode("[R] text")
+    own = vocabulary.train(speeches, tmp_path / "own", size=512, control_symbols=["<2fr>", "<2fr>", "[R]"])
+    assert own.symbol_id("<2fr>") in own.control_ids
+    assert own.symbol_id("<2fr>") not in own.encode("<2fr> text")
+    assert own.mode_ids["[R]"] == own.symbol_id("[R]"), "asked for again, there once"
 
 
 def test_refusals(tmp_path, speeches):
