@@ -78,6 +78,8 @@ def text_infilling(
         if replace_length == 0:
             hide = tf.minimum(hide, tf.maximum(u.rows.sizes - 1, 0))
         spans, lengths = _spans(hide, law, key)
+        if placement == "uniform":  # On a ring no span is the last; on a line the one cut may lie anywhere.
+            lengths = take(lengths, spans.order(draw(key, "infilling.order", spans)))
         starts = _starts(u.rows, hide, spans, lengths, placement, key)
         covering = u.spread(_covering(u.rows, spans, starts, lengths, placement, key))
         collapsed = _collapse(symbols, noised, covering, replace_length, random_rate, key)
@@ -90,10 +92,7 @@ def text_infilling(
 
 
 def _spans(hide: tf.Tensor, law: SpanLaw, key: tf.Tensor) -> tuple[Rows, tf.Tensor]:
-    """Rows of the k spans, and their lengths [k], at least 1, which sum to `hide` [e] in each example.
-
-    Lengths need not be shuffled though the cut one is always last: on a ring there is no last.
-    """
+    """Rows of the k spans, and their lengths [k], at least 1, which sum to `hide` [e]; the last is cut."""
     # No length is below 1, so `hide` of them suffice.
     drawn = rows_of_sizes(hide)
     lengths = law.lengths(draw(key, "infilling.lengths", drawn))

@@ -181,9 +181,11 @@ def _bart_fairseq(symbols: Symbols, max_tokens: int) -> Corruption:
 @_preset
 def _mbart(symbols: Symbols, max_tokens: int) -> Corruption:
     """The noise of mBART (Liu et al. 2020, section 2.2): all sentences permuted, then 35 % of the words
-    infilled with Poisson spans of lambda 3.5. Give the task a language to have its language tokens."""
+    infilled with Poisson spans of lambda 3.5; tokens where the vocabulary tells nothing of words. Give the
+    task a language to have its language tokens."""
+    words = symbols.word_starts is not None
     infilling = text_infilling(
-        symbols, mask_prob=0.35, span_length="poisson", mean_span_length=3.5, whole_word=True
+        symbols, mask_prob=0.35, span_length="poisson", mean_span_length=3.5, whole_word=words
     )
     return chain([sentence_permutation(symbols), infilling])
 
@@ -191,19 +193,15 @@ def _mbart(symbols: Symbols, max_tokens: int) -> Corruption:
 @_preset
 def _xlm(symbols: Symbols, max_tokens: int) -> Corruption:
     """The noise of unsupervised translation (Lample et al. 2018; XLM): words shuffled within 3 places, then
-    each word dropped with probability 0.1, then each masked with probability 0.1."""
+    each word dropped with probability 0.1, then each masked with probability 0.1; tokens where the
+    vocabulary tells nothing of words."""
+    words = symbols.word_starts is not None
+    each = {"selection": "bernoulli", "whole_word": words}
     return chain(
         [
-            token_shuffling(symbols, shuffle_distance=3, unit="word"),
-            token_deletion(symbols, deletion_prob=0.1, selection="bernoulli", whole_word=True),
-            token_masking(
-                symbols,
-                mask_prob=0.1,
-                random_prob=0.0,
-                keep_prob=0.0,
-                selection="bernoulli",
-                whole_word=True,
-            ),
+            token_shuffling(symbols, shuffle_distance=3, unit="word" if words else "token"),
+            token_deletion(symbols, deletion_prob=0.1, **each),
+            token_masking(symbols, mask_prob=0.1, random_prob=0.0, keep_prob=0.0, **each),
         ]
     )
 

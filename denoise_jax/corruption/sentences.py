@@ -19,7 +19,8 @@ def sentence_permutation(symbols: Symbols, *, permute_sentences: float | Schedul
     """Shuffle ceil(permute_sentences x sentences) sentences among their own places, uniformly.
 
     True is 1 and False is 0. Which sentences take part is uniform too; tokens keep their order inside a
-    sentence; a text of one sentence stays as it is. What moves is told by `Symbols.movable`; masks and
+    sentence; a text of one sentence stays as it is. What moves is told by `Symbols.movable`: protected
+    symbols, such as the separators of documents, keep their columns and sentences flow over them; masks and
     other symbols that noise wrote belong to the sentence of their source and travel with it.
 
     Where earlier noise has mixed the tokens of sentences, each run of tokens of one sentence moves by itself.

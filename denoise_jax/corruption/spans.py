@@ -74,11 +74,8 @@ def span_law(
     if name == "empirical":
         return _empirical(span_length_weights, max_span_length)
     mean = float(mean_span_length)
-    least = 0.1 if name == "poisson" else 1.0
-    if not least <= mean <= MAX_MEAN:
-        raise CorruptionError(
-            f"mean_span_length={mean_span_length} must lie in {least:g} ... {MAX_MEAN:g} for the {name} law"
-        )
+    if not 1 <= mean <= MAX_MEAN:
+        raise CorruptionError(f"mean_span_length={mean_span_length} must lie in 1 ... {MAX_MEAN:g}")
     if name in ("constant", "uniform") and (mean if name == "constant" else 2 * mean) % 1:
         unit = "a whole number" if name == "constant" else "a multiple of 0.5"
         raise CorruptionError(f"mean_span_length={mean_span_length} must be {unit} for the {name} law")

@@ -78,7 +78,7 @@ class DenoisingFeatureConverter(seqio.FeatureConverter):
         else:
             kinds = tf.ones_like(targets) * int(TargetKind.MASKED)
         start = window.get("decoder_start", tf.fill([targets.nrows(), 1], self.bos_id))
-        shifted = tf.concat([start, targets[:, :-1]], 1)
+        shifted = tf.concat([start, targets], 1)[:, :-1]
         return {
             "encoder_input_tokens": _join(inputs, row_of_example, input_length),
             **_layout("encoder", inputs, row_of_example, input_length),

@@ -8,6 +8,7 @@ import hashlib
 import io
 import itertools
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,11 @@ MODEL_FILE = "sentencepiece.model"
 INFO_FILE = "vocabulary.json"
 
 _SPACE = "▁"  # SentencePiece's mark
+# A space, or a letter of a script without spaces: Thai and Lao, Burmese, Khmer, kana, Chinese characters.
+_WORD_START = re.compile(
+    f"[{_SPACE}\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\uff66-\uff9f\U00020000-\U0003ffff]"
+)
 
 PAD_ID, EOS_ID, UNK_ID, BOS_ID = 0, 1, 2, 3
 MASK = "<mask>"
@@ -95,8 +101,12 @@ class Vocabulary:
 
     @property
     def word_starts(self) -> np.ndarray:
-        """For each id whether the piece begins a word, bool [V]."""
-        return np.array([self.piece(i).startswith(_SPACE) for i in range(len(self))])
+        """For each id whether the piece begins a word, bool [V].
+
+        A word begins at a space. Scripts that put none between words have a word at each piece: in Chinese,
+        Japanese, Thai, Lao, Khmer and Burmese whole-word noise works on pieces.
+        """
+        return np.array([bool(_WORD_START.match(self.piece(i))) for i in range(len(self))])
 
     def fingerprint(self) -> str:
         """First 16 hexadecimal digits of the model file's SHA-256."""

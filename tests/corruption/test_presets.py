@@ -104,7 +104,6 @@ def test_presets_are_documented_and_named(symbols):
         ("t5_span", "sentinels, and the vocabulary has 0"),
         ("ul2", r"mode_token='\[R\]'.*it has none"),
         ("document_rotation_sentinel", "rotation_token"),
-        ("mbart", "word_starts"),
     ],
 )
 def test_a_vocabulary_without_the_symbols_that_a_preset_needs_is_refused(name, message):

@@ -31,7 +31,7 @@ def poisson(mean, longest):
         ("geometric", 3.0, {"max_span_length": 3}, [9 / 19, 6 / 19, 4 / 19]),
         ("poisson", 3.0, {}, poisson(3.0, 9)),
         ("poisson", 3.5, {}, poisson(3.5, 9)),
-        ("poisson", 0.5, {}, poisson(0.5, 4)),
+        ("poisson", 1.0, {}, poisson(1.0, 6)),
         ("poisson", 1000.0, {}, poisson(1000.0, 1150)),
         ("poisson", 3.0, {"max_span_length": 2}, [0.4, 0.6]),
         ("constant", 4.0, {}, [0, 0, 0, 1]),
@@ -57,7 +57,7 @@ def test_lengths_follow_the_law(chi_square, name, mean, options, expected):
         assert chi_square(counts, probabilities / probabilities.sum()) > 1e-4
 
 
-@pytest.mark.parametrize("mean", [0.1, 1.0, 3.0, 3.5])
+@pytest.mark.parametrize("mean", [1.0, 3.0, 3.5])
 def test_empty_spans_before_one_that_hides_something(chi_square, mean):
     """k of them with probability q^k (1 - q), q = exp(-lambda)."""
     zeros = span_law("poisson", mean).zeros_before(draws("zeros")).numpy()
@@ -86,10 +86,10 @@ def test_the_extremes_of_a_draw_are_the_first_and_the_last_index():
     ("arguments", "options", "message"),
     [
         (("gaussian", 3.0), {}, "span_length='gaussian'.*geometric, poisson, constant, uniform, empirical"),
-        (("geometric", 0.5), {}, r"mean_span_length=0\.5 must lie in 1 \.\.\. 1000 for the geometric law"),
+        (("geometric", 0.5), {}, r"mean_span_length=0\.5 must lie in 1 \.\.\. 1000"),
         (("geometric", math.nan), {}, "mean_span_length=nan"),
         (("geometric", 1001), {}, "mean_span_length=1001"),
-        (("poisson", 0), {}, r"mean_span_length=0 must lie in 0\.1"),
+        (("poisson", 0.9), {}, r"mean_span_length=0\.9 must lie in 1"),
         (("poisson", math.inf), {}, "mean_span_length=inf"),
         (("constant", 2.5), {}, r"mean_span_length=2\.5 must be a whole number"),
         (("uniform", 2.3), {}, r"mean_span_length=2\.3 must be a multiple of 0\.5"),

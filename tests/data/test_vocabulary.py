@@ -53,6 +53,21 @@ def test_control_symbols_can_be_added(tmp_path, speeches):
     assert own.mode_ids["[R]"] == own.symbol_id("[R]"), "asked for again, there once"
 
 
+def test_words_begin_at_spaces_and_at_letters_of_scripts_without(tmp_path):
+    text = [
+        "the state of the union",
+        "国情咨文演说",
+        "連邦の現状について",
+        "สถานะของสหภาพ",
+        "состояние союза",
+    ] * 20
+    own = vocabulary.train(text, tmp_path / "scripts", size=90, model_type="bpe", character_coverage=1.0)
+    starts = {own.piece(i): flag for i, flag in enumerate(own.word_starts.tolist())}
+    assert starts["▁the"] and starts["▁"]
+    assert all(starts[piece] for piece in "国情の現ส")
+    assert not any(starts[piece] for piece in ("e", "с", "<mask>", "</s>"))
+
+
 def test_refusals(tmp_path, speeches):
     with pytest.raises(DataError, match="no vocabulary at .*denoise-jax vocab"):
         Vocabulary(tmp_path / "nowhere")
