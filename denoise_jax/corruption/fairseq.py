@@ -3,9 +3,11 @@
 from denoise_jax.corruption.compose import chain
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.insertion import token_insertion
+from denoise_jax.corruption.rates import Rate, check_number
 from denoise_jax.corruption.record import Corruption
 from denoise_jax.corruption.rotation import document_rotation
 from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.corruption.spans import MAX_MEAN
 from denoise_jax.corruption.symbols import CorruptionError, Symbols
 
 MASK_LENGTHS = ("subword", "word", "span-poisson")
@@ -34,15 +36,20 @@ def bart_denoising(
     Where we differ on purpose: sentences are found by a splitter and not by one id of GPT-2's vocabulary;
     random tokens are tokens of text, never padding or </s>; a rotation by nothing is as likely as any other;
     the number of random insertions is binomial and not rounded up; a text's first word can be hidden.
-    Raises CorruptionError for a value outside its bounds.
+    Raises CorruptionError, under the names given here, for a value outside its bounds.
     """
+    # The corruptions below check the same, but under their own names.
+    shares = {
+        name: Rate(share, name) for name, share in {"mask": mask, "insert": insert, "rotate": rotate}.items()
+    }
+    check_number("poisson_lambda", poisson_lambda, 1, MAX_MEAN, must=f"lie in 1 ... {MAX_MEAN:g}")
     if mask_length not in MASK_LENGTHS:
         raise CorruptionError(
             f"mask_length={mask_length!r} is unknown; choose one of {', '.join(MASK_LENGTHS)}"
         )
     spans = {"span_length": "constant", "mean_span_length": 1}
     if mask_length == "span-poisson":
-        spans = {"span_length": "poisson", "mean_span_length": poisson_lambda, "placement": placement}
+        spans = {"span_length": "poisson", "mean_span_length": poisson_lambda}
     members = [
         sentence_permutation(symbols, permute_sentences=permute_sentences),
         text_infilling(
@@ -51,11 +58,12 @@ def bart_denoising(
             replace_length=replace_length,
             mask_random=mask_random,
             whole_word=mask_length != "subword" and symbols.word_starts is not None,
+            placement=placement,
             **spans,
         ),
     ]
-    if insert:
+    if not shares["insert"].never:
         members.append(token_insertion(symbols, insert_prob=insert, mask_random=mask_random))
-    if rotate:
+    if not shares["rotate"].never:
         members.append(document_rotation(symbols, rotate_prob=rotate))
     return chain(members)

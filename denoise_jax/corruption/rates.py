@@ -4,18 +4,24 @@ A rate is a number, or a schedule: a function of training steps (int64 [e]) to s
 """
 
 import dataclasses
-from collections.abc import Callable
+import numbers
+import sys
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 
+import numpy as np
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
+from denoise_jax.corruption.record import LAST_STEP
 from denoise_jax.corruption.rows import Rows
 from denoise_jax.corruption.symbols import CorruptionError
 
 BUDGETS = ("ceil", "floor", "round", "stochastic")
 Schedule = Callable[[tf.Tensor], tf.Tensor]
 
+FINEST = 1e-9  # the least share above 0: times any int32, the counts stay within int64
+MAX_TOKENS = 2**24  # that an option may ask for in one text
 _DENOMINATOR = 10**6  # of scheduled shares
 
 
@@ -29,8 +35,11 @@ class Linear:
     begin: int = 0
 
     def __post_init__(self):
-        if self.steps < 1:
-            raise CorruptionError(f"steps={self.steps} of a linear schedule must be 1 or more")
+        for field in ("start", "end"):
+            check_number(field, getattr(self, field), must="be a finite share")
+        for field, least in (("steps", 1), ("begin", 0)):
+            must = f"be a whole number of training steps, {least} or more"
+            check_number(field, getattr(self, field), least, LAST_STEP, must=must, whole=True)
 
     def __call__(self, steps: tf.Tensor) -> tf.Tensor:
         """Shares at training steps, int64: float64 of the same shape."""
@@ -41,16 +50,18 @@ class Linear:
 class Rate:
     """A checked share between 0 and 1: a number, a flag (True is 1), or a schedule.
 
-    Raises CorruptionError, naming `field`, for a share outside 0 ... 1; schedules are tried at a few steps,
-    and clipped where they stray at others.
+    A number is the decimal that it is written as, or, where that has more than nine places, the fraction
+    nearest to it of a denominator up to 10^9, so that 1 / 3 is a third. A schedule's shares are read in
+    millionths; it is tried at a few steps, and clipped where it strays at others.
+    Raises CorruptionError, naming `field`, for what is no share between 0 and 1, or one above 0 that is
+    finer than 1e-9.
     """
 
     def __init__(self, value: float | Schedule, field: str):
-        self.schedule = value if callable(value) else None
-        for share in [value] if self.schedule is None else _tried(self.schedule, field):
-            if not 0 <= float(share) <= 1:
-                raise CorruptionError(f"{field}={float(share):g} must lie between 0 and 1")
-        self.share = None if callable(value) else Fraction(repr(float(value))).limit_denominator(_DENOMINATOR)
+        self.schedule, self.share = (value, None) if callable(value) else (None, _share(value, field))
+        for share in [] if self.schedule is None else _tried(self.schedule, field):
+            if not 0 <= share <= 1:
+                raise CorruptionError(f"{field}={share:g} must lie between 0 and 1")
 
     @property
     def never(self) -> bool:
@@ -67,11 +78,13 @@ class Rate:
         is the rate itself.
         """
         numerator, denominator = self._fraction(steps)
+        wanted = tf.cast(sizes, tf.int64) * numerator
         if budget == "stochastic":
-            added = tf.cast(draw(key, "budget") % denominator, tf.int64)
+            left = tf.cast(wanted % denominator, tf.float64) / denominator * 2**32 - 2**31
+            added = tf.where(tf.cast(draw(key, "budget"), tf.float64) < left, denominator - 1, 0)
         else:
             added = {"ceil": denominator - 1, "floor": 0, "round": denominator // 2}[budget]
-        return tf.cast((tf.cast(sizes, tf.int64) * numerator + added) // denominator, tf.int32)
+        return tf.cast((wanted + tf.cast(added, tf.int64)) // denominator, tf.int32)
 
     def hits(self, draws: tf.Tensor, rows: Rows, steps: tf.Tensor) -> tf.Tensor:
         """True with this probability, independently, from uniform int32 draws [n]: bool [n]."""
@@ -86,11 +99,61 @@ class Rate:
         return tf.cast(tf.round(shares * _DENOMINATOR), tf.int64), _DENOMINATOR
 
 
+def check_number(
+    field: str,
+    value: float,
+    least: float = -sys.float_info.max,
+    most: float = sys.float_info.max,
+    *,
+    must: str,
+    whole: bool = False,
+) -> float:
+    """`value`, a number in least ... most; with `whole` an int, and 3.0 will do for 3.
+
+    Raises CorruptionError, "`field`=`value` must `must`", for a number outside, for nan and infinity, and for
+    what is no number: text, None, a flag.
+    """
+    if not _is_number(value):
+        raise CorruptionError(f"{field}={value!r} must {must}; a {type(value).__name__} is no number")
+    if not least <= value <= most or (whole and value % 1):
+        raise CorruptionError(f"{field}={value} must {must}")
+    return int(value) if whole else value
+
+
+def check_weights(field: str, weights: Iterable[float]) -> tuple[float, ...]:
+    """The weights, in proportion to which one of several is chosen.
+
+    Raises CorruptionError, naming `field`, unless they are finite numbers, none negative and not all 0.
+    """
+    weights = tuple(weights) if isinstance(weights, Iterable) else weights
+    known = isinstance(weights, tuple) and all(_is_number(weight) and weight >= 0 for weight in weights)
+    if not known or not 0 < sum(weights) <= sys.float_info.max:
+        raise CorruptionError(f"{field}={weights!r} must be finite numbers, none negative, and not all 0")
+    return tuple(map(float, weights))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _share(value: float, field: str) -> Fraction:
+    """The number or flag as a fraction."""
+    value = int(value) if isinstance(value, bool | np.bool_) else value
+    check_number(field, value, 0, 1, must="lie between 0 and 1")
+    if 0 < value < FINEST:
+        raise CorruptionError(f"{field}={value} is too fine to be told from 0; give 0, or {FINEST:g} or more")
+    return Fraction(str(value)).limit_denominator(round(1 / FINEST))
+
+
 def _tried(schedule: Schedule, field: str) -> list[float]:
     """Its shares at a few steps, computed at once even where a graph is being built."""
     with tf.init_scope():
-        steps = tf.constant([0, *(10**k for k in range(10))], tf.int64)
-        shares = tf.convert_to_tensor(schedule(steps))
+        steps = tf.constant([0, *(10**k for k in range(10)), LAST_STEP], tf.int64)
+        shares = schedule(steps)
+        try:
+            shares = tf.cast(shares, tf.float64)
+        except (TypeError, ValueError, tf.errors.UnimplementedError):
+            raise CorruptionError(f"{field}: a schedule must give numbers, and gives {shares!r}") from None
         if shares.shape != steps.shape:
             raise CorruptionError(
                 f"{field}: a schedule must give a share for each step: for steps of shape {steps.shape} "
