@@ -12,7 +12,7 @@ Legend of shapes: n columns, e examples, u eligible tokens.
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
-from denoise_jax.corruption.rates import Rate, Schedule
+from denoise_jax.corruption.rates import Rate, Schedule, check_number
 from denoise_jax.corruption.record import Corruption, Noised, Op, write
 from denoise_jax.corruption.rows import Rows, take
 from denoise_jax.corruption.spans import look_up
@@ -50,14 +50,14 @@ def masked_fragment(
         raise CorruptionError(
             f"random_prob={random_prob} and keep_prob={keep_prob} must not be more than 1 together"
         )
-    if not 0 <= edge_prob <= 0.5:
-        raise CorruptionError(f"edge_prob={edge_prob} must lie between 0 and 0.5: a text has two edges")
+    must = "lie between 0 and 0.5: a text has two edges"
+    edge = float(check_number("edge_prob", edge_prob, 0, 0.5, must=must))
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
         columns, u = noised.rows.where(symbols.eligible(noised))
         length = tf.maximum(rate.counts(u.sizes, noised.steps, "round"), 1)
         length = tf.minimum(length, tf.maximum(u.sizes - 1, tf.minimum(u.sizes, 1)))
-        start = _starts(u.sizes - length, edge_prob, key)
+        start = _starts(u.sizes - length, edge, key)
         inside, output_rows = u.where((u.place >= u.spread(start)) & (u.place < u.spread(start + length)))
         run = take(columns, inside)  # ascending
         return _hide(symbols, noised, run, output_rows, random_rate, keep_rate, key)._replace(

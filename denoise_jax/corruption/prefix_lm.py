@@ -9,9 +9,10 @@ Legend of shapes: n columns, e examples.
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
+from denoise_jax.corruption.rates import MAX_TOKENS, check_number
 from denoise_jax.corruption.record import Corruption, Noised, Op, delete
 from denoise_jax.corruption.rows import take
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.symbols import Symbols
 
 
 def prefix_lm(symbols: Symbols, *, min_prefix: int = 1) -> Corruption:
@@ -29,13 +30,13 @@ def prefix_lm(symbols: Symbols, *, min_prefix: int = 1) -> Corruption:
     A text too short to be cut is all prefix, and its decoder writes nothing.
     Raises CorruptionError for a `min_prefix` outside its bounds.
     """
-    if min_prefix < 1 or min_prefix % 1:
-        raise CorruptionError(f"min_prefix={min_prefix} must be a whole number of tokens, 1 or more")
+    must = f"be a whole number of tokens, 1 to {MAX_TOKENS}"
+    min_prefix = check_number("min_prefix", min_prefix, 1, MAX_TOKENS, must=must, whole=True)
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
         rows = noised.rows
         before_text = rows.running_sum(tf.cast(symbols.eligible(noised), tf.int32)) == 0
-        least = rows.sum(tf.cast(before_text, tf.int32)) + int(min_prefix)  # [e]
+        least = rows.sum(tf.cast(before_text, tf.int32)) + min_prefix  # [e]
         cut = least + draw(key, "prefix.cut") % tf.maximum(rows.sizes - least, 1)  # past a short text's end
         rest = (rows.place >= rows.spread(cut)) & (noised.op == Op.KEEP)
         columns, output_rows = rows.where(rest)

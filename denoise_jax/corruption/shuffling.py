@@ -10,10 +10,10 @@ Legend of shapes: n columns, c of which move; u units, k of which take part.
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
-from denoise_jax.corruption.rates import Rate, Schedule
+from denoise_jax.corruption.rates import Rate, Schedule, check_number
 from denoise_jax.corruption.record import Corruption, Noised, rearrange
 from denoise_jax.corruption.rows import Rows, argsort, take
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.corruption.units import check_unit, units
 
 MAX_DISTANCE = 10**6  # keys stay within 63 bits for windows of half a million examples
@@ -40,7 +40,10 @@ def token_shuffling(
     CorruptionError for an option outside its bounds.
     """
     rate = Rate(shuffle_prob, "shuffle_prob")
-    distance = None if shuffle_distance is None else _checked(shuffle_distance)
+    must = f"be a whole number of places, 1 to {MAX_DISTANCE}, or None for any"
+    distance = shuffle_distance
+    if distance is not None:
+        distance = check_number("shuffle_distance", distance, 1, MAX_DISTANCE, must=must, whole=True)
     check_unit(symbols, unit)
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
@@ -74,12 +77,3 @@ def _shuffled(rows: Rows, distance: int | None, key: tf.Tensor) -> tf.Tensor:
     # Rows lie further apart than any jitter reaches, so that one sort serves them all.
     place = tf.cast(tf.range(rows.columns), tf.int64)
     return argsort((place + tf.cast(rows.of, tf.int64) * spread) * 2**_BITS + jitter)
-
-
-def _checked(shuffle_distance: int) -> int:
-    if not 1 <= shuffle_distance <= MAX_DISTANCE or shuffle_distance % 1:
-        raise CorruptionError(
-            f"shuffle_distance={shuffle_distance} must be a whole number of places, 1 to {MAX_DISTANCE}, "
-            "or None for any"
-        )
-    return int(shuffle_distance)

@@ -8,17 +8,17 @@ vocabulary.
 Legend of shapes: n columns, e examples, u eligible tokens, h of which are hidden, k spans.
 """
 
-import math
 from fractions import Fraction
 
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
-from denoise_jax.corruption.rates import Rate, Schedule
+from denoise_jax.corruption.rates import MAX_TOKENS, Rate, Schedule, check_number
 from denoise_jax.corruption.record import LAST_STEP, Corruption, Noised, Op, keep, write
 from denoise_jax.corruption.rows import Rows, rows_of_sizes, take
 from denoise_jax.corruption.symbols import CorruptionError, Symbols
 
+MAX_MEAN = 10**6  # twice its fraction's denominator, times any int32, stays within int64
 _TRIED_STEPS = (0, *(10**k for k in range(10)), LAST_STEP)  # where a schedule's greatest share is looked for
 
 
@@ -57,9 +57,9 @@ def span_corruption(
     rate, mean = Rate(noise_density, "noise_density"), _checked_mean(mean_noise_span_length)
     if rate.never:
         raise CorruptionError("noise_density=0 leaves the decoder nothing to write; give more than 0")
-    if max_tokens < 2 or max_tokens % 1:
-        raise CorruptionError(f"max_tokens={max_tokens} must be a whole number, 2 or more")
-    needed = _most_pieces(rate, mean, int(max_tokens), random_roll)
+    must = f"be a whole number, 2 to {MAX_TOKENS}"
+    max_tokens = check_number("max_tokens", max_tokens, 2, MAX_TOKENS, must=must, whole=True)
+    needed = _most_pieces(rate, mean, max_tokens, random_roll)
     if needed > len(symbols.sentinels):
         raise CorruptionError(
             f"a text of max_tokens={max_tokens} can need {needed} sentinels, and the vocabulary has "
@@ -173,6 +173,6 @@ def _most_pieces(rate: Rate, mean: Fraction, max_tokens: int, random_roll: bool)
 
 
 def _checked_mean(mean: float) -> Fraction:
-    if not 1 <= mean < math.inf:
-        raise CorruptionError(f"mean_noise_span_length={mean} must be 1 or more, and finite")
-    return Fraction(repr(float(mean))).limit_denominator(10**6)
+    must = f"lie in 1 ... {MAX_MEAN}"
+    check_number("mean_noise_span_length", mean, 1, MAX_MEAN, must=must)
+    return Fraction(str(mean)).limit_denominator(10**6)

@@ -4,6 +4,7 @@ Seeds are fixed; false-alarm rates say how surprising a failure after a change w
 """
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -234,8 +235,43 @@ def test_a_mixture_of_one_is_that_member(symbols, text, draw_many):
         ([1.0, -1.0], r"weights=\(1\.0, -1\.0\)"),
         ([math.inf], r"weights=\(inf,\)"),
         ([math.nan, 1.0], r"weights=\(nan, 1\.0\)"),
+        (["1"], r"weights=\('1',\) must be finite numbers"),
+        ([None, 1.0], r"weights=\(None, 1\.0\)"),
+        ([True], r"weights=\(True,\)"),
     ],
 )
 def test_mixtures_of_nothing_are_refused(weights, message):
     with pytest.raises(CorruptionError, match=message):
         mixture([(chain([]), weight, None) for weight in weights])
+
+
+def test_members_of_mixtures_are_triples():
+    whole = (chain([]), 1.0, None)
+    for member in ((chain([]), 1.0), chain([]), "abc", None):
+        with pytest.raises(
+            CorruptionError, match=r"members\[1\] of a mixture is .*; give \(corruption, weight"
+        ):
+            mixture([whole, member])
+    for member in ((None, 1.0, None), ("bart_paper", 1.0, None)):
+        with pytest.raises(CorruptionError, match=r"members\[1\] of a mixture is .*, and no corruption"):
+            mixture([whole, member])
+    with pytest.raises(CorruptionError, match=r"members\[0\] of a chain is 'bart_paper', and no corruption"):
+        chain(["bart_paper"])
+
+
+def test_mode_tokens_are_ids_or_none(symbols, text, draw_many):
+    for token in (0, -1, 1.5, "[R]", True, 2**31):
+        with pytest.raises(
+            CorruptionError, match=re.escape(f"mode_token={token!r} must be the id of a symbol, 1 or more")
+        ):
+            mixture([(chain([]), 1.0, token)])
+    (row,) = draw_many(mixture([[chain([]), 1, np.int64(800)]]), text(2), 1)
+    assert row.ids.tolist() == [800, 10, 11]
+
+
+def test_of_members_that_say_what_the_decoder_writes_the_last_one_does(symbols, text, draw_many):
+    fragment, prefix = noises.masked_fragment(symbols), noises.prefix_lm(symbols)
+    for row in draw_many(chain([fragment, prefix]), text(20), 20):
+        assert (row.target_noise[row.output_source - 1] == TargetNoise.DELETED).all()
+    for row in draw_many(chain([prefix, fragment]), text(20), 20):
+        assert (row.target_noise[row.output_source - 1] != TargetNoise.DELETED).all()

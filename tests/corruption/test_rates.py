@@ -104,6 +104,41 @@ def test_shares_outside_0_to_1_are_refused(value):
         Rate(value, "some_rate")
 
 
+@pytest.mark.parametrize(
+    ("value", "share"),
+    [
+        (1e-7, Fraction(1, 10**7)),
+        (1e-9, Fraction(1, 10**9)),
+        (0.123456789, Fraction(123456789, 10**9)),
+        (1 / 3, Fraction(1, 3)),  # no decimal of nine places, and a third all the same
+        (2 / 7, Fraction(2, 7)),
+        (Fraction(5, 17), Fraction(5, 17)),
+        (np.float32(0.3), Fraction(3, 10)),
+        (1 - 1e-16, 1),
+    ],
+)
+def test_fine_shares_are_exact(value, share):
+    """Also at sizes that no decimal of six places would tell apart, up to the largest int32."""
+    rate = Rate(value, "rate")
+    assert rate.share == share
+    sizes = [0, 1, 10**6, 10**7 + 1, 2**24, 2**31 - 1]
+    for budget, rounded in ROUNDED.items():
+        counts = rate.counts(tf.constant(sizes), steps(len(sizes)), budget)
+        np.testing.assert_array_equal(counts, [rounded(share * size) for size in sizes])
+    counts = rate.counts(tf.constant(sizes), steps(len(sizes)), "stochastic", tf.range(6, dtype=tf.int64))
+    assert all(
+        0 <= count - math.floor(share * size) <= 1 for count, size in zip(counts.numpy(), sizes, strict=True)
+    )
+
+
+def test_shares_too_fine_to_be_told_from_nothing_are_refused():
+    for value in (1e-10, 5e-324):
+        with pytest.raises(
+            CorruptionError, match=rf"some_rate={value} is too fine .* give 0, or 1e-09 or more"
+        ):
+            Rate(value, "some_rate")
+
+
 @pytest.mark.parametrize("ends", [(-0.1, 0.5), (0.5, 1.1)])
 def test_schedules_outside_0_to_1_are_refused(ends):
     with pytest.raises(CorruptionError, match=r"some_rate=(-0\.1|1\.1) must lie"):
@@ -111,8 +146,6 @@ def test_schedules_outside_0_to_1_are_refused(ends):
 
 
 def test_other_refusals():
-    with pytest.raises(CorruptionError, match=r"steps=0 .* 1 or more"):
-        Linear(0.0, 1.0, steps=0)
     with pytest.raises(CorruptionError, match=r"budget='up'.*ceil, floor, round, stochastic"):
         check_budget("up")
     assert [check_budget(budget) for budget in BUDGETS] == list(BUDGETS)
@@ -121,3 +154,6 @@ def test_other_refusals():
 def test_a_schedule_gives_a_share_for_each_step():
     with pytest.raises(CorruptionError, match=r"mask_prob: a schedule must give a share for each step.*\(\)"):
         Rate(lambda steps: tf.constant(0.3), "mask_prob")
+    for nothing in (None, tf.constant(["much"] * 12)):
+        with pytest.raises(CorruptionError, match="mask_prob: a schedule must give numbers"):
+            Rate(lambda steps, nothing=nothing: nothing, "mask_prob")
