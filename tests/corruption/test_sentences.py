@@ -15,6 +15,7 @@ from denoise_jax.corruption.rates import Linear
 from denoise_jax.corruption.record import Op, clean
 from denoise_jax.corruption.rotation import document_rotation
 from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.corruption.span_corruption import span_corruption
 from denoise_jax.corruption.symbols import CorruptionError
 
 
@@ -108,6 +109,21 @@ def test_sentinels_keep_their_columns(symbols, text, draw_many, audit):
         audit(row)
         np.testing.assert_array_equal(np.flatnonzero(row.ids == 5), np.flatnonzero(before.ids == 5))
         np.testing.assert_array_equal(np.sort(row.ids), np.sort(before.ids))
+
+
+def test_sentinels_of_hidden_text_travel_with_it(symbols, text, draw_many, audit):
+    """T5's sentinels stand for text, so each stays with what is left of its sentence."""
+    options = {"noise_density": 0.3, "mean_noise_span_length": 1, "max_tokens": 9}
+    hide = span_corruption(symbols, **options)
+    orders = set()
+    for row in draw_many(chain([hide, sentence_permutation(symbols)]), text(3, 3, 3), 60):
+        audit(row)
+        own = row.sentence_ids[row.source - 1]
+        orders.add(tuple(dict.fromkeys(own.tolist())))
+        for sentence in set(own.tolist()):
+            assert (np.diff(row.source[own == sentence]) > 0).all()
+            assert len(set(np.flatnonzero(own == sentence) - np.arange((own == sentence).sum()))) == 1
+    assert len(orders) == 6
 
 
 @pytest.mark.parametrize("first", [token_masking, text_infilling])

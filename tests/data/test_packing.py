@@ -97,6 +97,20 @@ def test_an_example_may_bring_the_start_of_its_decoder(size):
     assert starts == [7 + i for i in range(50)]
 
 
+def test_empty_targets_pack():
+    """As an evaluation task may have them; the next example's tokens stay its own."""
+    examples = [{k: e[k] for k in ("inputs", "targets")} for e in _examples(20)]
+    for example in examples[::3]:
+        example["targets"] = example["targets"][:0]
+    for row in _rows(True, examples):
+        later = row["decoder_positions"] > 0
+        np.testing.assert_array_equal(
+            row["decoder_input_tokens"][later], row["decoder_target_tokens"][np.roll(later, -1)]
+        )
+        first = (row["decoder_positions"] == 0) & (row["decoder_segment_ids"] > 0)
+        assert (row["decoder_input_tokens"][first] == BOS).all()
+
+
 def test_other_features_are_left_out():
     examples = [{**e, "inputs_source": e["inputs"], "number": np.int32(3)} for e in _examples(50)]
     rows = _rows(True, examples, number=tf.TensorSpec([], tf.int32))

@@ -13,8 +13,10 @@ from denoise_jax.corruption.presets import PRESETS
 from denoise_jax.corruption.rates import Linear
 from denoise_jax.corruption.record import TargetNoise
 from denoise_jax.corruption.span_corruption import span_corruption
+from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.data import preprocessors, tasks
-from denoise_jax.data.vocabulary import EOS_ID, Vocabulary
+from denoise_jax.data.packing import DenoisingFeatureConverter
+from denoise_jax.data.vocabulary import EOS_ID, Vocabulary, seqio_vocabulary
 from denoise_jax.errors import DataError
 from denoise_jax.kinds import TargetKind
 
@@ -177,18 +179,108 @@ def test_epochs_get_new_noise(vocabulary_folder, speeches):
     assert _agreement(_masks(examples[:half]), _masks(examples[half:])) < 0.65
 
 
+def _mixture(vocabulary_folder, speeches, corruption, rates, language=None):
+    """A mixture of tasks of the same text, which bring a vocabulary that is not there and take another."""
+    tag = f"{language or 'plain'}_{getattr(corruption, '__name__', corruption)}"
+    names = [f"mixed_{tag}_{index}" for index in range(len(rates))]
+    for name in set(names) - set(seqio.TaskRegistry.names()):
+        seqio.TaskRegistry.add(
+            name,
+            source=_source(speeches),
+            preprocessors=preprocessors.denoising(name, corruption, language=language),
+            output_features=preprocessors.output_features("nowhere"),
+        )
+    mixture = seqio.Mixture(f"mixed_{tag}", list(zip(names, rates, strict=True)))
+    return tasks.with_vocabulary(mixture, str(vocabulary_folder))
+
+
 def test_mixture_keeps_provenance_and_takes_another_vocabulary(vocabulary_folder, speeches):
-    for name in ("mixed_a", "mixed_b"):
-        if name not in seqio.TaskRegistry.names():
-            seqio.TaskRegistry.add(
-                name,
-                source=_source(speeches),
-                preprocessors=preprocessors.denoising(name, "text_infilling"),
-                output_features=preprocessors.output_features("nowhere"),
-            )
-    mixture = seqio.Mixture("mixed", [("mixed_a", 0.5), ("mixed_b", 0.5)])
-    examples = _read(tasks.with_vocabulary(mixture, str(vocabulary_folder)))
+    examples = _read(_mixture(vocabulary_folder, speeches, "text_infilling", [0.5, 0.5]))
     assert set(preprocessors.PROVENANCE) < set(examples[0])
+
+
+def test_starts_of_decoders_pass_through_a_mixture_and_packing(vocabulary_folder, speeches):
+    language = Vocabulary(vocabulary_folder).symbol_id("en_XX")
+    mixture = _mixture(vocabulary_folder, speeches, "mbart", [0.5, 0.5], language="en_XX")
+    lengths = {"inputs": 2 * LIMIT, "targets": 2 * LIMIT}
+    dataset = tasks.open_shard(
+        mixture, "train", lengths=lengths, num_shards=1, seed=0, training=False, how=preprocessors.Reading()
+    )
+    rows = DenoisingFeatureConverter(bos_id=3)(dataset.take(50), lengths)
+    for row in rows.as_numpy_iterator():
+        first = (row["decoder_positions"] == 0) & (row["decoder_segment_ids"] > 0)
+        assert first.sum() > 0
+        assert set(row["decoder_input_tokens"][first].tolist()) == {language}
+
+
+def test_in_a_mixture_a_schedule_goes_by_each_tasks_share(vocabulary_folder, speeches):
+    """Three of four tokens of a step are the first task's, so its clock is three times as slow a token."""
+
+    def mixed_curriculum(symbols):
+        return text_infilling(symbols, mask_prob=Linear(0.0, 0.5, steps=10))
+
+    mixture = _mixture(vocabulary_folder, speeches, mixed_curriculum, [3, 1])
+    shares = dict(zip([member.name for member in mixture.tasks], (0.75, 0.25), strict=True))
+    expected = set()
+    for member in mixture.tasks:
+        with preprocessors.reading(preprocessors.Reading(per_step=400, shares=shares)):
+            alone = member.get_dataset({"inputs": 80, "targets": LIMIT}, "train", shuffle=False, seed=0)
+        examples, seen = list(alone.as_numpy_iterator()), 0
+        expected |= set(_masks(examples))
+        for example in examples:
+            n = len(example["targets"]) - 1
+            rate = Fraction(min(int(seen / (400 * shares[member.name])), 10), 20)
+            assert np.sum(example["targets_kind"] == TargetKind.MASKED) == math.ceil(rate * n)
+            seen += n + 1
+        assert seen > 10 * 400
+    assert set(_masks(_read(mixture, per_step=400))) <= expected, "the mixture finds the shares by itself"
+
+
+def _ids_task(texts, vocabulary, corruption, length=None, **options):
+    """A task over ids, with another trainer's vocabulary perhaps; of one fixed length, if it is given."""
+
+    def dataset(split, shuffle_files, seed=None):
+        del split, shuffle_files, seed
+        spec = {"targets": tf.TensorSpec([length], tf.int32)}
+        return tf.data.Dataset.from_generator(
+            lambda: ({"targets": ids} for ids in texts), output_signature=spec
+        )
+
+    feature = seqio.Feature(vocabulary, dtype=tf.int32)
+    return seqio.Task(
+        "ids",
+        source=seqio.FunctionDataSource(dataset, splits=["train"]),
+        preprocessors=[preprocessors.corrupt("ids", corruption, **options)],
+        output_features={"inputs": feature, "targets": feature},
+    )
+
+
+def test_ids_alone_are_a_task_of_two_lines(vocabulary_folder):
+    """Fixed lengths, texts that are empty, and texts longer than the targets may be."""
+    vocabulary = seqio_vocabulary(str(vocabulary_folder))
+    texts = [np.arange(100 + i, 110 + i) for i in range(100)]
+    for length in (10, None):
+        examples = _read(_ids_task(texts, vocabulary, "text_infilling", length))
+        assert [example["targets"].tolist() for example in examples] == [[*ids, EOS_ID] for ids in texts]
+        assert {np.sum(example["targets_kind"] == TargetKind.MASKED) for example in examples} == {3}
+    some_empty = [ids[: i % 3] for i, ids in enumerate(texts)]
+    examples = _read(_ids_task(some_empty, vocabulary, "token_masking"))
+    assert [len(example["targets"]) - 1 for example in examples] == [1, 2] * 33
+    assert _read(_ids_task([ids[:0] for ids in texts], vocabulary, "token_masking")) == []
+    for example in _read(_ids_task(texts, vocabulary, "none"), limit=6):
+        assert len(example["targets"]) == len(example["targets_kind"]) == 6
+        assert example["targets"][-1] == EOS_ID
+
+
+def test_other_vocabularies_need_their_symbols():
+    vocabulary = seqio.ByteVocabulary(extra_ids=1)
+    texts = [vocabulary.encode("A text of bytes.") for _ in range(10)]
+    with pytest.raises(DataError, match="task 'ids': nothing tells the mask of a ByteVocabulary.*symbols"):
+        _read(_ids_task(texts, vocabulary, "text_infilling"))
+    symbols = Symbols(mask_token=259, vocab_size=vocabulary.vocab_size, protected=(0, 1, 2))
+    for example in _read(_ids_task(texts, vocabulary, "text_infilling", symbols=symbols)):
+        assert example["inputs"][-1] == example["targets"][-1] == vocabulary.eos_id
+        assert 259 in example["inputs"]
 
 
 @pytest.mark.parametrize("preset", ["bart_fairseq", "t5_span", "prefix_lm", "pegasus", "handbook"])
