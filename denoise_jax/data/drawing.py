@@ -31,7 +31,7 @@ _MEASURES = {
     "deleted": "of the text's tokens: nothing tells of them",
     "replaced": "as a share of the text: another token stands in the place (part of hidden)",
     "inserted": "as a share of the text: tokens that stand for nothing",
-    "moved": "of the text's tokens: the fewest that would have to move back",
+    "moved": "of the text's tokens: they stand behind another token than in the text",
     "truncated": "of the examples: longer than the encoder's rows",
     "lost": "of the corrupted tokens: cut off with them",
 }

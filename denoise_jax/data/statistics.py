@@ -1,7 +1,6 @@
 """What the noise of a task does to many examples, counted: rates, spans, lengths, and what does not fit."""
 
-import bisect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -46,7 +45,7 @@ class NoiseStatistics:
         self._deleted += int(np.sum(noise == TargetNoise.DELETED))
         self._replaced += int(np.sum(op == Op.RANDOM))
         self._inserted += int(np.sum(op == Op.INSERT))
-        self._moved += moved(source[op == Op.KEEP].tolist())
+        self._moved += int(np.sum(moved(op, source)))
         lengths = span[(op != Op.KEEP) & (span > 1)] - 1
         counts = np.bincount(lengths, minlength=len(self._spans))
         counts[: len(self._spans)] += self._spans
@@ -56,10 +55,10 @@ class NoiseStatistics:
         """What was counted, as numbers that JSON can hold.
 
         `hidden`, `deleted`, `replaced`, `inserted` and `moved` are shares of the tokens of the clean texts;
-        replaced tokens are part of the hidden ones. `moved` counts the fewest kept tokens that would have to
-        move to bring the others into order. `spans` tells how many masks, sentinels and random tokens stand
-        for 1, 2, ... tokens. `truncated` is a share of examples, `lost` of corrupted tokens;
-        `mean_input_length` is what the cut leaves, and `length_ratio` that over `mean_target_length`.
+        replaced tokens are part of the hidden ones, and moved ones those whose target kind is MOVED. `spans`
+        tells how many masks, sentinels and random tokens stand for 1, 2, ... tokens. `truncated` is a share
+        of examples, `lost` of corrupted tokens; `mean_input_length` is what the cut leaves, and
+        `length_ratio` that over `mean_target_length`.
         """
         lengths = np.flatnonzero(self._spans)
         return {
@@ -80,18 +79,17 @@ class NoiseStatistics:
         }
 
 
-def moved(sources: Iterable[int]) -> int:
-    """The fewest of these distinct numbers that would have to move for all of them to ascend.
+def moved(op: Sequence[int], source: Sequence[int]) -> np.ndarray:
+    """Whether each corrupted token [n] shows a target token whose kind is MOVED (`kinds.py`): bool [n].
 
-    That is how many lie outside the longest ascending subsequence.
+    It is kept, and the kept token before it is another than in the text. Of a run that moves that is the
+    first token, and the first behind the place that it left. Without the </s> that closes an example.
     """
-    ends: list[int] = []  # the smallest number that an ascending subsequence of each length ends in
-    count = 0
-    for source in sources:
-        place = bisect.bisect_left(ends, source)
-        ends[place : place + 1] = [source]
-        count += 1
-    return count - len(ends)
+    kept = np.asarray(op, np.int32) == Op.KEEP
+    rank = np.argsort(np.argsort(np.asarray(source, np.int32)[kept]))
+    found = np.zeros(len(kept), bool)
+    found[kept] = np.diff(rank, prepend=-1) != 1
+    return found
 
 
 def is_closed(ops, sources, text_length: int) -> bool:

@@ -5,6 +5,8 @@ The terminal (`data/drawing.py`) and the page (`data/page.py`) give the looks th
 
 from typing import NamedTuple
 
+import numpy as np
+
 from denoise_jax.corruption.record import Op, TargetNoise
 from denoise_jax.data.inspection import Seen
 from denoise_jax.data.statistics import is_closed, moved
@@ -13,7 +15,7 @@ from denoise_jax.kinds import TargetKind
 # Look of a token: what the legend says.
 LOOKS = {
     "kept": "kept",
-    "moved": "first token of a moved run",
+    "moved": "moved: behind another token",
     "mask": "mask",
     "inserted": "inserted, for nothing",
     "replaced": "replaced",
@@ -49,19 +51,17 @@ class Counts(NamedTuple):
     inputs: int
     hidden: int
     deleted: int
-    moved: int  # as `statistics.moved` counts
+    moved: int  # whose target kind is MOVED
 
 
 def counts(seen: Seen) -> Counts:
     """The figures that head an example."""
-    closed = is_closed(seen.inputs_op, seen.inputs_source, len(seen.text))
-    columns = zip(seen.inputs_op, seen.inputs_source, strict=True)
     return Counts(
         text=len(seen.text),
-        inputs=len(seen.inputs) - closed,
+        inputs=_length(seen),
         hidden=seen.text_noise.count(TargetNoise.HIDDEN),
         deleted=seen.text_noise.count(TargetNoise.DELETED),
-        moved=moved(source for op, source in columns if op == Op.KEEP),
+        moved=int(_moved(seen).sum()),
     )
 
 
@@ -111,17 +111,12 @@ def places_of_inputs(seen: Seen) -> list[list[int]]:
 
 
 def _inputs(seen: Seen) -> list[Token]:
-    kept = sorted(s for op, s in zip(seen.inputs_op, seen.inputs_source, strict=True) if op == Op.KEEP)
-    before = dict(zip(kept, [0, *kept], strict=False))  # the kept token before each in the clean text
-    tokens, last = [], 0
-    columns = zip(
-        seen.inputs, seen.inputs_op, seen.inputs_source, seen.inputs_span, places_of_inputs(seen), strict=True
-    )
-    for piece, op, source, span, places in columns:
-        look = _OF_OP[op]
-        if op == Op.KEEP:
-            look = "kept" if before[source] == last else "moved"
-            last = source
+    tokens = []
+    columns = (seen.inputs, seen.inputs_op, seen.inputs_source, seen.inputs_span)
+    for piece, op, source, span, places, has_moved in zip(
+        *columns, places_of_inputs(seen), _moved(seen), strict=True
+    ):
+        look = "moved" if has_moved else _OF_OP[op]
         if places:
             account = f"{LOOKS[look]}: {_numbers(places)} of the text"
         else:
@@ -129,6 +124,19 @@ def _inputs(seen: Seen) -> list[Token]:
         details = {"op": Op(op).name, "source": source, "span": span}
         tokens.append(Token(piece, look, places, account, details))
     return tokens
+
+
+def _length(seen: Seen) -> int:
+    """Number of corrupted tokens without the one that closes an example."""
+    return len(seen.inputs) - is_closed(seen.inputs_op, seen.inputs_source, len(seen.text))
+
+
+def _moved(seen: Seen) -> np.ndarray:
+    """Whether each corrupted token has moved, bool [n]; one that closes the example has not."""
+    length = _length(seen)
+    found = np.zeros(len(seen.inputs), bool)
+    found[:length] = moved(seen.inputs_op[:length], seen.inputs_source[:length])
+    return found
 
 
 def _text(seen: Seen) -> list[Token]:

@@ -1,6 +1,5 @@
 """Statistics of noise against hand counts, and against what training's own cut leaves."""
 
-import itertools
 import json
 
 import numpy as np
@@ -8,9 +7,12 @@ import pytest
 import seqio
 import tensorflow as tf
 
+from denoise_jax.corruption import PRESETS, Symbols, clean, presets, split
+from denoise_jax.corruption.kinds import target_kinds
 from denoise_jax.corruption.record import Op, TargetNoise
 from denoise_jax.data import preprocessors, tasks
 from denoise_jax.data.statistics import NoiseStatistics, is_closed, moved
+from denoise_jax.kinds import TargetKind
 
 K, M, I, R, S = Op.KEEP, Op.MASK, Op.INSERT, Op.RANDOM, Op.SENTINEL
 V, H, D = TargetNoise.VISIBLE, TargetNoise.HIDDEN, TargetNoise.DELETED
@@ -27,7 +29,8 @@ def _example(columns, text_noise, targets):
     }
 
 
-# a b c d e f g h → e f <mask> x g <mask> b <mask> </s>: d deleted, a replaced by x, c and h hidden, b moved.
+# a b c d e f g h → e f <mask> x g <mask> b <mask> </s>: d deleted, a replaced by x, c and h hidden,
+# e and b behind others than in the text.
 MIXED = _example(
     [(K, 5, 2), (K, 6, 2), (M, 8, 2), (R, 1, 2), (K, 7, 2), (I, 3, 1), (K, 2, 2), (M, 3, 2), (K, 9, 2)],
     [H, V, H, D, V, V, V, H],
@@ -49,7 +52,7 @@ def test_hand_counted_examples():
         "deleted": 1 / 14,
         "replaced": 1 / 14,
         "inserted": 1 / 14,
-        "moved": 1 / 14,
+        "moved": 2 / 14,
         "mean_span": 7 / 4,
         "spans": {"1": 3, "4": 1},
         "mean_input_length": (6 + 5) / 2,
@@ -72,29 +75,44 @@ def test_nothing_added_and_nothing_in_it():
 
 
 @pytest.mark.parametrize(
-    ("sources", "count"),
+    ("sources", "flags"),
     [
-        ([], 0),
-        ([1, 2, 4, 9], 0),
-        ([4, 5, 6, 1, 2], 2),
-        ([3, 2, 1], 2),
-        ([2, 1, 4, 3], 2),
-        ([5, 1, 2, 3, 4], 1),
+        ([], []),
+        ([1, 2, 4, 9], [0, 0, 0, 0]),
+        ([4, 5, 6, 1, 2], [1, 0, 0, 1, 0]),
+        ([3, 2, 1], [1, 1, 1]),
+        ([2, 1, 4, 3], [1, 1, 1, 1]),
+        ([5, 1, 2, 3, 9], [1, 1, 0, 0, 1]),  # 9 stood behind 5
     ],
 )
-def test_moved(sources, count):
-    assert moved(sources) == count
+def test_moved(sources, flags):
+    assert moved([K] * len(sources), sources).tolist() == [bool(flag) for flag in flags]
+    apart = [(op, source) for source in sources for op in (M, K)]  # masks between them are not looked at
+    ops, sources = zip(*apart, strict=True) if apart else ((), ())
+    assert moved(ops, sources)[1::2].tolist() == [bool(flag) for flag in flags]
 
 
-def test_moved_is_the_fewest():
-    for order in itertools.permutations(range(1, 6)):
-        fewest = min(
-            gone
-            for gone in range(5)
-            for left in itertools.combinations(order, 5 - gone)
-            if list(left) == sorted(left)
-        )
-        assert moved(order) == fewest
+@pytest.mark.parametrize("corruption", PRESETS)
+def test_moved_are_the_tokens_whose_kind_is_moved(corruption):
+    """As packing, losses and the evaluator count them."""
+    symbols = Symbols(
+        mask_token=4,
+        vocab_size=1000,
+        protected=(0, 1, 2, 3),
+        rotation_token=5,
+        sentinels=tuple(range(900, 1000)),
+        modes={"[R]": 800, "[S]": 801, "[X]": 802},
+        word_starts=np.arange(1000) % 3 != 0,
+    )
+    lengths = [0, 1, 2, *range(20, 40)]
+    texts = tf.ragged.range([10] * len(lengths), [10 + length for length in lengths])
+    sentences = tf.ragged.map_flat_values(lambda ids: ids // 6, texts)
+    noised = presets.build(corruption, symbols)(clean(texts, sentences), tf.range(23, dtype=tf.int64))
+    kinds = tf.RaggedTensor.from_row_lengths(target_kinds(noised), noised.target_rows.sizes)
+    columns = split(noised)
+    for op, source, kind in zip(columns["op"].numpy(), columns["source"].numpy(), kinds.numpy(), strict=True):
+        places = np.flatnonzero(kind == TargetKind.MOVED) + 1
+        np.testing.assert_array_equal(np.sort(source[moved(op, source)]), places)
 
 
 def test_closing_token():

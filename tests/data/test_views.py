@@ -1,5 +1,6 @@
 """What a person is shown: looks, and which tokens of the text stand behind a corrupted one."""
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -8,6 +9,7 @@ from denoise_jax.corruption.presets import PRESETS
 from denoise_jax.corruption.record import Op, TargetNoise
 from denoise_jax.data import views
 from denoise_jax.data.inspection import Seen, TextNoise
+from denoise_jax.kinds import TargetKind
 
 K, M, I, R, S = map(int, (Op.KEEP, Op.MASK, Op.INSERT, Op.RANDOM, Op.SENTINEL))
 V, H, D = map(int, (TargetNoise.VISIBLE, TargetNoise.HIDDEN, TargetNoise.DELETED))
@@ -110,6 +112,16 @@ def test_moved_runs_begin_where_the_left_neighbour_is_another():
     assert looks == ["moved", "kept", "moved", "kept", "moved", "kept"]
 
 
+def test_what_is_counted_is_what_is_coloured_and_what_the_evaluator_counts():
+    noise = TextNoise(TEXT)
+    for corruption, seed in itertools.product(
+        ("bart_paper", "xlm", "document_rotation", "handbook"), range(5)
+    ):
+        seen = noise.under(corruption, seed)
+        looks = [token.look for token in views.sides(seen)["inputs"]]
+        assert views.counts(seen).moved == looks.count("moved") == seen.targets_kind.count(TargetKind.MOVED)
+
+
 def test_nothing_has_moved_beside_deleted_and_hidden_tokens():
     assert "moved" not in {token.look for token in views.sides(PLAIN)["inputs"]}
 
@@ -122,7 +134,8 @@ def test_counts_leave_out_the_closing_token():
         [V, V],
         [("▁a", 1), ("▁b", 2), ("</s>", 3)],
     )
-    assert views.counts(closed) == (2, 2, 0, 0, 1)
+    assert views.counts(closed) == (2, 2, 0, 0, 2)
+    assert [token.look for token in views.sides(closed)["inputs"]] == ["moved", "moved", "kept"]
     assert list(views.sides(closed)) == ["inputs", "text"]
 
 
