@@ -135,7 +135,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--presets", nargs="*", default=list(presets.PRESETS), choices=list(presets.PRESETS))
     parser.add_argument("--length", type=int, default=512, help="longest piece, tokens")
-    parser.add_argument("--pipelines", nargs="*", default=["one_by_one", "from_ids", "from_text"])
+    pipelines = ["one_by_one", "from_ids", "from_text"]
+    parser.add_argument("--pipelines", nargs="*", default=pipelines, choices=pipelines)
     arguments = parser.parse_args()
     console = Console(width=110)
     with tempfile.TemporaryDirectory() as folder:
