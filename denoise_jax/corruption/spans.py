@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from denoise_jax.corruption.rates import MAX_TOKENS, check_number, check_weights
 from denoise_jax.corruption.symbols import CorruptionError
 
 LAWS = ("geometric", "poisson", "constant", "uniform", "empirical")
@@ -71,37 +72,22 @@ def span_law(
             f"span_length={name!r} with span_length_weights={span_length_weights}: "
             "give weights for the empirical law, and for no other"
         )
+    longest = max_span_length
+    if longest is not None:
+        must = f"be a whole number of tokens, 1 to {MAX_TOKENS}, or None for any"
+        longest = check_number("max_span_length", longest, 1, MAX_TOKENS, must=must, whole=True)
     if name == "empirical":
-        return _empirical(span_length_weights, max_span_length)
-    mean = float(mean_span_length)
-    if not 1 <= mean <= MAX_MEAN:
-        raise CorruptionError(f"mean_span_length={mean_span_length} must lie in 1 ... {MAX_MEAN:g}")
+        weights = check_weights("span_length_weights", span_length_weights)
+        return SpanLaw(check_weights("span_length_weights", weights[:longest]))
+    must = f"lie in 1 ... {MAX_MEAN:g}"
+    mean = float(check_number("mean_span_length", mean_span_length, 1, MAX_MEAN, must=must))
     if name in ("constant", "uniform") and (mean if name == "constant" else 2 * mean) % 1:
         unit = "a whole number" if name == "constant" else "a multiple of 0.5"
         raise CorruptionError(f"mean_span_length={mean_span_length} must be {unit} for the {name} law")
-    _check_maximum(max_span_length)
-    if name == "constant" and max_span_length is not None and max_span_length < mean:
-        raise CorruptionError(f"max_span_length={max_span_length} is below the constant length {mean:g}")
-    longest = math.inf if max_span_length is None else int(max_span_length)
+    if name == "constant" and longest is not None and longest < mean:
+        raise CorruptionError(f"max_span_length={longest} is below the constant length {mean:g}")
     zero = math.exp(-mean) if name == "poisson" else 0.0
-    return SpanLaw(_positive(name, mean, longest), zero)
-
-
-def _empirical(weights: Sequence[float], max_span_length: int | None) -> SpanLaw:
-    _check_maximum(max_span_length)
-    kept = tuple(float(weight) for weight in weights)[:max_span_length]
-    if not all(0 <= weight < math.inf for weight in kept) or not sum(kept) > 0:
-        raise CorruptionError(
-            f"span_length_weights={tuple(weights)} must be finite, not negative, and not all 0"
-        )
-    return SpanLaw(kept)
-
-
-def _check_maximum(max_span_length: int | None) -> None:
-    if max_span_length is not None and (max_span_length < 1 or max_span_length % 1):
-        raise CorruptionError(
-            f"max_span_length={max_span_length} must be a whole number of tokens, 1 or more"
-        )
+    return SpanLaw(_positive(name, mean, longest or math.inf), zero)
 
 
 def _positive(name: str, mean: float, longest: float) -> tuple[float, ...]:

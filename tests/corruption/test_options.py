@@ -50,8 +50,15 @@ NUMBERS = [
     (masked_fragment, "edge_prob"),
     (span_corruption, "mean_noise_span_length"),
     (bart_denoising, "poisson_lambda"),
+    (text_infilling, "mean_span_length"),
 ]
-COUNTS = [(span_corruption, "max_tokens"), (prefix_lm, "min_prefix"), (token_shuffling, "shuffle_distance")]
+COUNTS = [
+    (span_corruption, "max_tokens"),
+    (prefix_lm, "min_prefix"),
+    (token_shuffling, "shuffle_distance"),
+    (text_infilling, "max_span_length"),
+]
+ANY = ("shuffle_distance", "max_span_length")  # may be None
 NO_NUMBERS = ["abc", "0.3", math.nan, math.inf, [0.3], 10**400]
 
 
@@ -62,8 +69,8 @@ def _id(value):
 @pytest.mark.parametrize("value", [None, *NO_NUMBERS, True], ids=_id)
 @pytest.mark.parametrize(("build", "field"), SHARES + NUMBERS + COUNTS, ids=_id)
 def test_what_is_no_number_is_refused_under_its_field(symbols, build, field, value):
-    """True is a share (1), and None a distance (any)."""
-    if (value is True and (build, field) in SHARES) or (value is None and field == "shuffle_distance"):
+    """True is a share (1), and None any distance or length."""
+    if (value is True and (build, field) in SHARES) or (value is None and field in ANY):
         others = {
             "random_prob": {"keep_prob": 0},
             "keep_prob": {"random_prob": 0},
@@ -116,9 +123,14 @@ def test_whole_numbers_come_back_as_such():
         check_number("share", 2, 0, 1, must="lie in 0 ... 1")
 
 
-def test_weights():
+def test_weights(symbols):
     assert check_weights("weights", np.array([1, 0, 3])) == (1.0, 0.0, 3.0)
     refused = [None, 3, "12", ["1"], [None], [True], [], [0, 0], [-1, 2], [math.nan], [math.inf], [1e308] * 2]
     for weights in [*refused, [10**400]]:
         with pytest.raises(CorruptionError, match=r"^weights=.* must be finite numbers, none negative"):
             check_weights("weights", weights)
+    for weights in refused[1:]:
+        with pytest.raises(
+            CorruptionError, match=r"^span_length_weights=.* must be finite numbers, none negative"
+        ):
+            text_infilling(symbols, span_length="empirical", span_length_weights=weights)
