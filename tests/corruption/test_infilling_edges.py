@@ -14,15 +14,30 @@ from denoise_jax.corruption.record import Op, TargetNoise, clean
 from denoise_jax.corruption.symbols import CorruptionError, Symbols
 
 
+def share_of_step(steps):
+    """A schedule by which a test sets the share of each text, in thousandths."""
+    return tf.cast(tf.minimum(steps, 1000), tf.float64) / 1000
+
+
+POISSON = {"mask_prob": share_of_step, "span_length": "poisson", "mean_span_length": 1.0}
+
+
 @pytest.fixture(scope="module")
 def infill(symbols, traced):
     """infill[placement](texts, keys, steps=thousandths): Poisson infilling with that share of each text."""
+    return {name: traced(text_infilling(symbols, placement=name, **POISSON)) for name in PLACEMENTS}
 
-    def share(steps):
-        return tf.cast(tf.minimum(steps, 1000), tf.float64) / 1000
 
-    options = {"mask_prob": share, "span_length": "poisson", "mean_span_length": 1.0}
-    return {name: traced(text_infilling(symbols, placement=name, **options)) for name in PLACEMENTS}
+@pytest.fixture(scope="module")
+def infill_words(symbols, traced):
+    """The same of whole words, by placement and replace_length."""
+    kinds = [(name, 1) for name in PLACEMENTS] + [("roll", 0), ("roll", -1)]
+    return {
+        kind: traced(
+            text_infilling(symbols, whole_word=True, placement=kind[0], replace_length=kind[1], **POISSON)
+        )
+        for kind in kinds
+    }
 
 
 @settings(max_examples=100)
@@ -46,6 +61,42 @@ def test_protected_tokens_stay_and_the_budget_holds(
         assert hidden.sum() == budget or (placement == "overlap" and hidden.sum() <= budget)
         np.testing.assert_array_equal(row.ids[row.op == Op.KEEP], targets[~hidden])
         audit(row)
+
+
+@settings(max_examples=60)
+@given(
+    texts=st.lists(st.lists(st.sampled_from([1, 3, *range(10, 22)]), max_size=24), max_size=4),
+    thousandths=st.lists(st.sampled_from([0, 70, 300, 500, 1000]), min_size=4, max_size=4),
+    kind=st.sampled_from([("roll", 1), ("uniform", 1), ("overlap", 1), ("roll", 0), ("roll", -1)]),
+    seed=st.integers(-(2**62), 2**62),
+)
+def test_words_are_hidden_whole(infill_words, symbols, examples, audit, texts, thousandths, kind, seed):
+    """Exactly the budget of them (one less where none would be left), and no mask stands for two texts or
+    what a protected token parts. Every third id begins no word, but the first piece of a text or behind a
+    protected token does."""
+    placement, replace_length = kind
+    keys, steps = [seed + place for place in range(len(texts))], thousandths[: len(texts)]
+    noised = examples(infill_words[kind](texts, keys, steps=steps))
+    for ids, share, row in zip(texts, thousandths, noised, strict=False):
+        audit(row)
+        ids = np.array(ids, np.int32)
+        text = ids >= 10
+        behind_text = np.concatenate([[False], text])[: len(ids)]
+        begins = text & (symbols.word_starts[ids] | ~behind_text)
+        word, words = np.where(text, np.cumsum(begins), 0), int(begins.sum())
+        gone = row.target_noise != TargetNoise.VISIBLE
+        chosen = set(word[gone].tolist())
+        np.testing.assert_array_equal(gone, np.isin(word, sorted(chosen)))
+        assert 0 not in chosen
+        budget = math.ceil(Fraction(share, 1000) * words)
+        budget = min(budget, max(words - 1, 0)) if replace_length == 0 else budget
+        assert len(chosen) == budget or (placement == "overlap" and len(chosen) <= budget)
+        np.testing.assert_array_equal(row.ids[row.op == Op.KEEP], ids[~gone])
+        masks = row.op == Op.MASK
+        assert masks.sum() == {0: 0, -1: gone.sum()}.get(replace_length, masks.sum())
+        for source, span in zip(row.source[masks], row.span[masks], strict=True):
+            assert gone[source - 1 : source + span - 2].all()
+            assert begins[source - 1] or replace_length == -1
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

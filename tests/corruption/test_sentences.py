@@ -3,16 +3,19 @@
 import collections
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from denoise_jax.corruption.compose import chain
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.masking import token_masking
 from denoise_jax.corruption.rates import Linear
-from denoise_jax.corruption.record import Op, clean
+from denoise_jax.corruption.record import Op, TargetNoise, clean
 from denoise_jax.corruption.rotation import document_rotation
 from denoise_jax.corruption.sentences import sentence_permutation
 from denoise_jax.corruption.span_corruption import span_corruption
@@ -22,6 +25,54 @@ from denoise_jax.corruption.symbols import CorruptionError
 def order_of(row) -> tuple[int, ...]:
     """Sentences in the order in which they stand."""
     return tuple(dict.fromkeys(row.sentence_ids[row.source - 1].tolist()))
+
+
+@pytest.fixture(scope="module")
+def permute(symbols, traced):
+    """permute(texts, keys, sentences, steps): each text with a share of step / 1000 of its sentences."""
+
+    def share(steps):
+        return tf.cast(tf.minimum(steps, 1000), tf.float64) / 1000
+
+    return traced(sentence_permutation(symbols, permute_sentences=share))
+
+
+@settings(max_examples=80)
+@given(
+    texts=st.lists(st.lists(st.integers(1, 4), max_size=6), max_size=4),  # lengths of sentences
+    thousandths=st.lists(st.sampled_from([0, 70, 300, 500, 1000]), min_size=4, max_size=4),
+    framed=st.booleans(),
+    closed=st.booleans(),
+    seed=st.integers(-(2**62), 2**62),
+)
+def test_any_window(permute, examples, audit, texts, thousandths, framed, closed, seed):
+    """Sentences stay whole and in their text, and no more of them move than the share says; start and end
+    stay, and the separators that close sentences travel with them."""
+    ids, numbers = [], []
+    for lengths in texts:
+        own = np.repeat(np.arange(1, 1 + len(lengths)), lengths).tolist()
+        last = [own[k + 1 : k + 2] != [number] for k, number in enumerate(own)]
+        inner = [6 if closed and ends else 10 + k for k, ends in enumerate(last)]
+        ids.append([1, *inner, 2] if framed else inner)
+        numbers.append([*own[:1], *own, *own[-1:]] if framed and own else [1, 1] if framed else own)
+    keys, steps = [seed + place for place in range(len(texts))], thousandths[: len(texts)]
+    rows = examples(permute(ids, keys, numbers, steps))
+    for lengths, share, text, row in zip(texts, thousandths, ids, rows, strict=False):
+        audit(row)
+        assert (row.op == Op.KEEP).all() and (row.target_noise == TargetNoise.VISIBLE).all()
+        assert row.outputs.tolist() == row.targets.tolist() == text
+        inner = slice(1, -1) if framed else slice(None)
+        edges = np.ones(len(text), bool)
+        edges[inner] = False
+        np.testing.assert_array_equal(row.ids[edges], np.array(text)[edges])
+        source = row.source[inner]
+        order = [number for number, _ in itertools.groupby(row.sentence_ids[source - 1].tolist())]
+        starts = np.cumsum([framed, *lengths])
+        expected = [place + 1 for n in order for place in range(starts[n - 1], starts[n])]
+        assert source.tolist() == expected
+        assert sorted(order) == [*range(1, 1 + len(lengths))]
+        moved = sum(number != place for place, number in enumerate(order, 1))
+        assert moved <= math.ceil(Fraction(share, 1000) * len(lengths))
 
 
 @pytest.mark.parametrize("sentences", [2, 3, 4])
