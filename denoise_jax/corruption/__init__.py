@@ -24,6 +24,7 @@ from denoise_jax.corruption.gap_sentences import gap_sentences
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.insertion import token_insertion
 from denoise_jax.corruption.masking import token_masking, token_replacement
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.prefix_lm import prefix_lm
 from denoise_jax.corruption.presets import PRESETS, build
 from denoise_jax.corruption.rates import Linear
@@ -32,7 +33,7 @@ from denoise_jax.corruption.rotation import document_rotation
 from denoise_jax.corruption.sentences import sentence_permutation
 from denoise_jax.corruption.shuffling import token_shuffling
 from denoise_jax.corruption.span_corruption import span_corruption
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.symbols import Symbols
 
 __all__ = [
     "PRESETS",

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw, stream
-from denoise_jax.corruption.rates import check_number, check_weights
+from denoise_jax.corruption.options import CorruptionError, check_number, check_weights
 from denoise_jax.corruption.record import Corruption, Noised, Op, insert, join, select
 from denoise_jax.corruption.rows import rows_of_sizes
 from denoise_jax.corruption.spans import look_up
-from denoise_jax.corruption.symbols import CorruptionError
 
 
 def chain(members: Sequence[Corruption]) -> Corruption:

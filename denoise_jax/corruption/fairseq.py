@@ -3,12 +3,13 @@
 from denoise_jax.corruption.compose import chain
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.insertion import token_insertion
-from denoise_jax.corruption.rates import Rate, check_number
+from denoise_jax.corruption.options import CorruptionError, check_number
+from denoise_jax.corruption.rates import Rate
 from denoise_jax.corruption.record import Corruption
 from denoise_jax.corruption.rotation import document_rotation
 from denoise_jax.corruption.sentences import sentence_permutation
 from denoise_jax.corruption.spans import MAX_MEAN
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.symbols import Symbols
 
 MASK_LENGTHS = ("subword", "word", "span-poisson")
 

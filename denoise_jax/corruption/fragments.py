@@ -12,11 +12,12 @@ Legend of shapes: n columns, e examples, u eligible tokens.
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
-from denoise_jax.corruption.rates import Rate, Schedule, check_number
+from denoise_jax.corruption.options import CorruptionError, check_number
+from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, Op, write
 from denoise_jax.corruption.rows import Rows, take
 from denoise_jax.corruption.spans import look_up
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.symbols import Symbols
 
 
 def masked_fragment(

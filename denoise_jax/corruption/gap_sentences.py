@@ -11,11 +11,12 @@ sentence and an id in it.
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, Op
 from denoise_jax.corruption.rows import Rows, rows_of_examples, take
 from denoise_jax.corruption.span_corruption import collapse
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.symbols import Symbols
 
 STRATEGIES = ("random", "lead", "principal")
 

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
+from denoise_jax.corruption.options import CorruptionError, check_number
 from denoise_jax.corruption.rates import Rate, Schedule, check_budget
 from denoise_jax.corruption.record import Corruption, Noised, Op, delete, insert, keep, write
 from denoise_jax.corruption.rows import Rows, ascending, occurrences, rows_of_sizes, take
 from denoise_jax.corruption.spans import SpanLaw, span_law
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.corruption.units import check_unit, units
 
 PLACEMENTS = ("roll", "uniform", "overlap")
@@ -66,8 +67,7 @@ def text_infilling(
     check_budget(budget)
     if placement not in PLACEMENTS:
         raise CorruptionError(f"placement={placement!r} is unknown; choose one of {', '.join(PLACEMENTS)}")
-    if replace_length not in (1, 0, -1):
-        raise CorruptionError(f"replace_length={replace_length} must be 1, 0 or -1")
+    check_number("replace_length", replace_length, -1, 1, must="be 1, 0 or -1", whole=True)
     unit = check_unit(symbols, "word" if whole_word else "token")
     law = span_law(span_length, mean_span_length, max_span_length, span_length_weights)
     with_insertions = law.zero > 0 and zero_length_spans

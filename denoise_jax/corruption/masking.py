@@ -9,10 +9,11 @@ be padding, an end of text or the mask.
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, Op, write
 from denoise_jax.corruption.rows import take
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.corruption.units import Selection, check_unit, units
 
 SOURCES = ("vocabulary", "text")

@@ -9,7 +9,7 @@ Legend of shapes: n columns, e examples.
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
-from denoise_jax.corruption.rates import MAX_TOKENS, check_number
+from denoise_jax.corruption.options import MAX_TOKENS, check_number
 from denoise_jax.corruption.record import Corruption, Noised, Op, delete
 from denoise_jax.corruption.rows import take
 from denoise_jax.corruption.symbols import Symbols

@@ -11,6 +11,7 @@ from denoise_jax.corruption.gap_sentences import gap_sentences
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.insertion import token_insertion
 from denoise_jax.corruption.masking import token_masking, token_replacement
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.prefix_lm import prefix_lm
 from denoise_jax.corruption.rates import Linear
 from denoise_jax.corruption.record import Corruption
@@ -18,7 +19,7 @@ from denoise_jax.corruption.rotation import document_rotation
 from denoise_jax.corruption.sentences import sentence_permutation
 from denoise_jax.corruption.shuffling import token_shuffling
 from denoise_jax.corruption.span_corruption import span_corruption
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.errors import nearest
 
 Build = Callable[[Symbols, int], Corruption]

@@ -4,24 +4,21 @@ A rate is a number, or a schedule: a function of training steps (int64 [e]) to s
 """
 
 import dataclasses
-import numbers
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
+from denoise_jax.corruption.options import CorruptionError, check_number
 from denoise_jax.corruption.record import LAST_STEP
 from denoise_jax.corruption.rows import Rows
-from denoise_jax.corruption.symbols import CorruptionError
 
 BUDGETS = ("ceil", "floor", "round", "stochastic")
 Schedule = Callable[[tf.Tensor], tf.Tensor]
 
 FINEST = 1e-9  # the least share above 0: times any int32, the counts stay within int64
-MAX_TOKENS = 2**24  # that an option may ask for in one text
 _DENOMINATOR = 10**6  # of scheduled shares
 
 
@@ -97,43 +94,6 @@ class Rate:
             return self.share.numerator, self.share.denominator
         shares = tf.clip_by_value(tf.cast(self.schedule(steps), tf.float64), 0.0, 1.0)
         return tf.cast(tf.round(shares * _DENOMINATOR), tf.int64), _DENOMINATOR
-
-
-def check_number(
-    field: str,
-    value: float,
-    least: float = -sys.float_info.max,
-    most: float = sys.float_info.max,
-    *,
-    must: str,
-    whole: bool = False,
-) -> float:
-    """`value`, a number in least ... most; with `whole` an int, and 3.0 will do for 3.
-
-    Raises CorruptionError, "`field`=`value` must `must`", for a number outside, for nan and infinity, and for
-    what is no number: text, None, a flag.
-    """
-    if not _is_number(value):
-        raise CorruptionError(f"{field}={value!r} must {must}; a {type(value).__name__} is no number")
-    if not least <= value <= most or (whole and value % 1):
-        raise CorruptionError(f"{field}={value} must {must}")
-    return int(value) if whole else value
-
-
-def check_weights(field: str, weights: Iterable[float]) -> tuple[float, ...]:
-    """The weights, in proportion to which one of several is chosen.
-
-    Raises CorruptionError, naming `field`, unless they are finite numbers, none negative and not all 0.
-    """
-    weights = tuple(weights) if isinstance(weights, Iterable) else weights
-    known = isinstance(weights, tuple) and all(_is_number(weight) and weight >= 0 for weight in weights)
-    if not known or not 0 < sum(weights) <= sys.float_info.max:
-        raise CorruptionError(f"{field}={weights!r} must be finite numbers, none negative, and not all 0")
-    return tuple(map(float, weights))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _share(value: float, field: str) -> Fraction:

@@ -12,10 +12,11 @@ import operator
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, Op, insert, rearrange
 from denoise_jax.corruption.rows import Rows, rows_of_sizes, take
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.corruption.units import UNITS, check_unit, units
 
 

@@ -10,7 +10,8 @@ Legend of shapes: n columns, c of which move; u units, k of which take part.
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
-from denoise_jax.corruption.rates import Rate, Schedule, check_number
+from denoise_jax.corruption.options import check_number
+from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, rearrange
 from denoise_jax.corruption.rows import Rows, argsort, take
 from denoise_jax.corruption.symbols import Symbols

@@ -13,10 +13,11 @@ from fractions import Fraction
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
-from denoise_jax.corruption.rates import MAX_TOKENS, Rate, Schedule, check_number
+from denoise_jax.corruption.options import MAX_TOKENS, CorruptionError, check_number
+from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import LAST_STEP, Corruption, Noised, Op, keep, write
 from denoise_jax.corruption.rows import Rows, rows_of_sizes, take
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.symbols import Symbols
 
 MAX_MEAN = 10**6  # twice its fraction's denominator, times any int32, stays within int64
 _TRIED_STEPS = (0, *(10**k for k in range(10)), LAST_STEP)  # where a schedule's greatest share is looked for

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from denoise_jax.corruption.rates import MAX_TOKENS, check_number, check_weights
-from denoise_jax.corruption.symbols import CorruptionError
+from denoise_jax.corruption.options import MAX_TOKENS, CorruptionError, check_number, check_weights
 
 LAWS = ("geometric", "poisson", "constant", "uniform", "empirical")
 MAX_MEAN = 1000.0  # tables stay below some 22,000 entries

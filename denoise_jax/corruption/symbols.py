@@ -6,13 +6,10 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+from denoise_jax.corruption.options import CorruptionError, check_number
 from denoise_jax.corruption.record import Noised, Op
 from denoise_jax.corruption.rows import take
-from denoise_jax.errors import UserError, nearest
-
-
-class CorruptionError(UserError):
-    """A mistake in a corruption's options, told in one line with the field, the value and the remedy."""
+from denoise_jax.errors import nearest
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,37 +41,25 @@ class Symbols:
     word_starts: np.ndarray | None = None
 
     def __post_init__(self):
-        if self.vocab_size < 2:
-            raise CorruptionError(
-                f"vocab_size={self.vocab_size} leaves no token beside the mask; give 2 or more"
-            )
-        if not 0 < self.mask_token < self.vocab_size:
-            raise CorruptionError(
-                f"mask_token={self.mask_token} must be an id of the vocabulary other than 0, "
-                f"so between 1 and vocab_size - 1 = {self.vocab_size - 1}"
-            )
+        must = "be a whole number, 2 or more, for a mask and a token beside it"
+        check_number("vocab_size", self.vocab_size, 2, tf.int32.max, must=must, whole=True)
+        last = self.vocab_size - 1
         named = {
-            "protected": self.protected,
+            "mask_token": (self.mask_token,),
             "separator": () if self.separator is None else (self.separator,),
             "rotation_token": () if self.rotation_token is None else (self.rotation_token,),
             "sentinels": self.sentinels,
             "modes": tuple(self.modes.values()),
         }
+        must = f"be an id of the vocabulary other than 0, so between 1 and vocab_size - 1 = {last}"
+        every = {0, *(check_number("protected", i, 0, last, must=must, whole=True) for i in self.protected)}
         for field, ids in named.items():
-            for token in ids:
-                if not 0 <= token < self.vocab_size:
-                    raise CorruptionError(
-                        f"{field}={token} must be an id of the vocabulary, "
-                        f"between 0 and {self.vocab_size - 1}"
-                    )
-                if token == 0 and field != "protected":
-                    raise CorruptionError(f"{field}=0 must not be id 0, which packing takes for padding")
+            every |= {check_number(field, token, 1, last, must=must, whole=True) for token in ids}
         if self.word_starts is not None and np.shape(self.word_starts) != (self.vocab_size,):
             raise CorruptionError(
                 f"word_starts has shape {np.shape(self.word_starts)}; give one flag for each of the "
                 f"{self.vocab_size} ids"
             )
-        every = {0, self.mask_token, *(token for ids in named.values() for token in ids)}
         object.__setattr__(self, "protected", tuple(sorted(every)))
         if len(self.text_ids) == 0:
             raise CorruptionError(f"protected={self.protected} leaves no token of text")

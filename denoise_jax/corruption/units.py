@@ -5,10 +5,11 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Rate, check_budget
 from denoise_jax.corruption.record import Noised
 from denoise_jax.corruption.rows import Rows, blocks, occurrences, rows_of_sizes, take
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.symbols import Symbols
 
 UNITS = ("token", "word")
 SELECTIONS = ("exact", "bernoulli")

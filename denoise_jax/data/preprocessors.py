@@ -18,8 +18,9 @@ import tensorflow as tf
 
 from denoise_jax.corruption import keys, presets, record
 from denoise_jax.corruption.kinds import output_kinds
-from denoise_jax.corruption.rows import Rows
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.options import CorruptionError
+from denoise_jax.corruption.rows import Rows, take
+from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.data.grouping import greedy_groups
 from denoise_jax.data.sentences import split_sentences
 from denoise_jax.data.vocabulary import EOS_ID, ROTATION, Vocabulary, seqio_vocabulary
@@ -186,7 +187,7 @@ def corrupt(
         @seqio.map_over_dataset(num_seeds=1)
         @_as_it_is
         def apply_noise(window, seed):
-            window = _without_empty({name: _ragged(column) for name, column in window.items()})
+            window = {name: _ragged(column) for name, column in window.items()}
             clean = record.clean(window["targets"], window.get("sentence_ids"), window.get("steps"))
             place = tf.range(tf.cast(clean.rows.count, tf.int64))
             key = keys.stream(seed[0] + seed[1] * 2**32 + place, f"{task}/{how.shard}")
@@ -204,6 +205,8 @@ def corrupt(
         wanted = [name for name in ("targets", "sentence_ids") if name in dataset.element_spec]
         if set(wanted) != set(dataset.element_spec):
             dataset = dataset.map(lambda example: {name: example[name] for name in wanted})
+        if "sentence_ids" not in wanted:  # pieces of sentences are never empty
+            dataset = dataset.filter(lambda example: tf.size(example["targets"]) > 0)
         windows = dataset.ragged_batch(WINDOW)
         if how.per_step is not None:
             windows = windows.scan(tf.constant(0, tf.int64), steps)
@@ -267,16 +270,6 @@ def _ragged(column: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor | tf.Tensor:
     return tf.RaggedTensor.from_tensor(column) if dense else column
 
 
-def _without_empty(window: dict) -> dict:
-    """The window without the examples that have no token, at no cost where there are none."""
-    full = window["targets"].row_lengths() > 0
-    return tf.cond(
-        tf.reduce_all(full),
-        lambda: window,
-        lambda: {name: tf.ragged.boolean_mask(column, full) for name, column in window.items()},
-    )
-
-
 def _close(noised: record.Noised, limits: dict[str, int], closing: int) -> dict[str, tf.RaggedTensor]:
     """Features of each example, ragged; both sides end in the token `closing`, which stands for itself."""
     if "inputs" in limits:
@@ -289,16 +282,14 @@ def _close(noised: record.Noised, limits: dict[str, int], closing: int) -> dict[
         "inputs_span": closed(noised.span, 2),
         "inputs_op": closed(noised.op, int(record.Op.KEEP)),
     }
-    closed = functools.partial(_closed, noised.output_rows)
     source = noised.output_source - noised.output_rows.spread(noised.target_rows.starts)
-    outputs = {
-        "targets": closed(noised.outputs, closing),
-        "targets_source": closed(source, end),
-        "targets_kind": closed(output_kinds(noised), int(TargetKind.VISIBLE)),
-    }
+    outputs, rows = (noised.outputs, source, output_kinds(noised)), noised.output_rows
     if "targets" in limits:
-        outputs = _cut(outputs, noised.output_rows, limits["targets"])
-    return features | outputs
+        outputs, rows = _cut(outputs, rows, limits["targets"])
+    last = {"targets": closing, "targets_source": end, "targets_kind": int(TargetKind.VISIBLE)}
+    return features | {
+        name: _closed(rows, column, last[name]) for name, column in zip(last, outputs, strict=True)
+    }
 
 
 def _truncated(noised: record.Noised, limit: int) -> record.Noised:
@@ -325,10 +316,11 @@ def _closed(rows: Rows, column: tf.Tensor, last: tf.Tensor | int) -> tf.RaggedTe
     )
 
 
-def _cut(columns: dict[str, tf.RaggedTensor], rows: Rows, limit: int) -> dict[str, tf.RaggedTensor]:
-    """The first `limit` values of each example and its last, at no cost where none has more."""
-    return tf.cond(
-        tf.reduce_max(rows.sizes) > limit,
-        lambda: {k: tf.concat([v[:, :-1][:, :limit], v[:, -1:]], 1) for k, v in columns.items()},
-        lambda: columns,
-    )
+def _cut(columns: tuple[tf.Tensor, ...], rows: Rows, limit: int) -> tuple[tuple[tf.Tensor, ...], Rows]:
+    """The first `limit` values of each example, at no cost where none has more."""
+
+    def cut():
+        index, kept = rows.where(rows.place < limit)
+        return tuple(take(column, index) for column in columns), kept
+
+    return tf.cond(tf.reduce_max(rows.sizes) > limit, cut, lambda: (columns, rows))

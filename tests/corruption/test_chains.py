@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from denoise_jax import corruption as noises
 from denoise_jax.corruption.compose import chain, mixture
 from denoise_jax.corruption.infilling import text_infilling
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.record import Noised, Op, TargetNoise, clean, replay
 from denoise_jax.corruption.rows import Rows
 from denoise_jax.corruption.sentences import sentence_permutation
-from denoise_jax.corruption.symbols import CorruptionError
 
 POISSON = {"span_length": "poisson", "mean_span_length": 1.5}
 MOVES = {

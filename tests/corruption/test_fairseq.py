@@ -12,8 +12,8 @@ import pytest
 
 from denoise_jax.corruption import presets
 from denoise_jax.corruption.fairseq import bart_denoising
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.record import Op, TargetNoise
-from denoise_jax.corruption.symbols import CorruptionError
 
 STILL = {"permute_sentences": 0.0}  # sentences stay where they are
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from denoise_jax.corruption.compose import chain
 from denoise_jax.corruption.fragments import masked_fragment
 from denoise_jax.corruption.infilling import text_infilling
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Linear
 from denoise_jax.corruption.record import Op, TargetNoise, clean
 from denoise_jax.corruption.sentences import sentence_permutation
-from denoise_jax.corruption.symbols import CorruptionError
 
 
 def fragment_length(n: int, rate: str) -> int:

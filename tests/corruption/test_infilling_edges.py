@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from denoise_jax.corruption.infilling import PLACEMENTS, text_infilling
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.record import Op, TargetNoise, clean
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.symbols import Symbols
 
 
 def share_of_step(steps):
@@ -162,6 +163,8 @@ def test_constant_and_clipped_lengths(symbols, text, draw_many):
         ({"span_length": "empirical"}, "span_length_weights=None"),
         ({"max_span_length": 0}, "max_span_length=0"),
         ({"replace_length": 2}, "replace_length=2 must be 1, 0 or -1"),
+        ({"replace_length": True}, "replace_length=True must be 1, 0 or -1"),
+        ({"replace_length": 0.5}, "replace_length=0.5 must be 1, 0 or -1"),
         ({"placement": "ring"}, "placement='ring'.*roll, uniform, overlap"),
         ({"budget": "up"}, "budget='up'.*ceil"),
     ],

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from denoise_jax.corruption.deletion import token_deletion
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.insertion import token_insertion
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Linear
 from denoise_jax.corruption.record import Op, TargetNoise, clean
-from denoise_jax.corruption.symbols import CorruptionError
 
 TEXTS = st.lists(st.lists(st.sampled_from([1, 2, 3, *range(10, 61)]), max_size=12), max_size=4)
 

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from denoise_jax.corruption.masking import token_masking, token_replacement
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Linear
 from denoise_jax.corruption.record import Op, TargetNoise, clean
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.symbols import Symbols
 
 TEXTS = st.lists(st.lists(st.sampled_from([1, 2, 3, *range(10, 61)]), max_size=12), max_size=4)
 SMALL = Symbols(mask_token=4, vocab_size=16, protected=(0, 1, 2, 3, 9))

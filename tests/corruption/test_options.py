@@ -22,7 +22,7 @@ from denoise_jax.corruption import (
     token_replacement,
     token_shuffling,
 )
-from denoise_jax.corruption.rates import MAX_TOKENS, check_number, check_weights
+from denoise_jax.corruption.options import MAX_TOKENS, check_number, check_weights
 
 SHARES = [
     (token_masking, "mask_prob"),

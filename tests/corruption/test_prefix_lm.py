@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from denoise_jax.corruption.compose import chain
 from denoise_jax.corruption.infilling import text_infilling
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.prefix_lm import prefix_lm
 from denoise_jax.corruption.record import Op, TargetNoise, clean
 from denoise_jax.corruption.sentences import sentence_permutation
-from denoise_jax.corruption.symbols import CorruptionError
 
 
 def lengths(rows) -> np.ndarray:

@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 
 from denoise_jax.corruption import presets
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.record import Noised, Op, clean, split
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.symbols import Symbols
 
 LENGTHS = [[5, 7, 12, 3], [], [1], [4, 4], [2], [9, 1, 1, 8]]  # of the sentences of each text
 SENTENCES = [np.repeat(np.arange(1, 1 + len(own)), own).tolist() for own in LENGTHS]

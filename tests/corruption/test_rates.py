@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from denoise_jax.corruption.keys import draw
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import BUDGETS, Linear, Rate, check_budget
 from denoise_jax.corruption.record import LAST_STEP
 from denoise_jax.corruption.rows import rows_of_sizes
-from denoise_jax.corruption.symbols import CorruptionError
 
 ROUNDED = {"ceil": math.ceil, "floor": math.floor, "round": lambda x: math.floor(x + Fraction(1, 2))}
 

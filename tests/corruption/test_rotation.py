@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.insertion import token_insertion
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Linear
 from denoise_jax.corruption.record import Op, TargetNoise, clean
 from denoise_jax.corruption.rotation import document_rotation
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.symbols import Symbols
 
 TEXTS = st.lists(st.lists(st.sampled_from([1, 2, 3, 6, *range(10, 61)]), max_size=12), max_size=4)
 ROTATION = 5  # the id that the fixture `symbols` has for it

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from denoise_jax.corruption.compose import chain
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.masking import token_masking
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Linear
 from denoise_jax.corruption.record import Op, TargetNoise, clean
 from denoise_jax.corruption.rotation import document_rotation
 from denoise_jax.corruption.sentences import sentence_permutation
 from denoise_jax.corruption.span_corruption import span_corruption
-from denoise_jax.corruption.symbols import CorruptionError
 
 
 def order_of(row) -> tuple[int, ...]:

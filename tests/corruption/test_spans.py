@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rows import rows_of_sizes
 from denoise_jax.corruption.spans import LAWS, look_up, span_law
-from denoise_jax.corruption.symbols import CorruptionError
 
 DRAWS = 40_000
 

@@ -7,21 +7,28 @@ import pytest
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.record import Op, clean
 from denoise_jax.corruption.rows import rows_of_sizes
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.symbols import Symbols
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"mask_token": 1000}, "mask_token=1000 .* between 1 and vocab_size - 1 = 999"),
-        ({"mask_token": 0}, "mask_token=0"),
+        ({"mask_token": 0}, "mask_token=0 .* other than 0"),
+        ({"mask_token": None}, "mask_token=None"),
+        ({"mask_token": "4"}, "mask_token='4'"),
+        ({"mask_token": True}, "mask_token=True"),
+        ({"vocab_size": None}, "vocab_size=None"),
+        ({"protected": ("1",)}, "protected='1'"),
         ({"mask_token": -1}, "mask_token=-1"),
         ({"vocab_size": 1}, "vocab_size=1 .* 2 or more"),
         ({"protected": (0, 1000)}, "protected=1000"),
         ({"protected": (-1,)}, "protected=-1"),
         ({"separator": 1000}, "separator=1000"),
+        ({"separator": 0}, "separator=0"),
         ({"rotation_token": 1000}, "rotation_token=1000"),
         ({"sentinels": (999, 1000)}, "sentinels=1000"),
         ({"modes": {"[R]": 1000}}, "modes=1000"),

@@ -8,8 +8,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.record import clean
-from denoise_jax.corruption.symbols import CorruptionError, Symbols
+from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.corruption.units import check_unit, units
 
 TEXTS = st.lists(st.lists(st.sampled_from([1, 6, 10, 11, 12, 15, 900]), max_size=8), max_size=4)

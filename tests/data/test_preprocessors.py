@@ -147,25 +147,6 @@ def test_noise_is_reproducible_and_follows_the_seed(vocabulary_folder, speeches)
     assert _agreement(_masks(_read(task, seed=1)), _masks(_read(task, seed=2))) < 0.65
 
 
-def test_two_tasks_draw_different_noise_for_the_same_text(vocabulary_folder, speeches):
-    first, second = (_read(_task(name, speeches, vocabulary_folder)) for name in ("a", "b"))
-    assert _agreement(_masks(first), _masks(second)) < 0.65
-
-
-def test_two_shards_draw_different_noise_for_the_same_text_at_the_same_place(vocabulary_folder, speeches):
-    twice = [text for text in speeches for _ in (0, 1)]
-    task = _task("a", twice, vocabulary_folder)
-    first, second = (_read(task, shard=shard, num_shards=2) for shard in (0, 1))
-    assert [tuple(e["targets"]) for e in first] == [tuple(e["targets"]) for e in second]
-    assert _agreement(_masks(first), _masks(second)) < 0.65
-
-
-def test_same_sentence_twice_in_a_stream_gets_different_noise(vocabulary_folder, speeches):
-    sentence = speeches[0][:120]
-    examples = _read(_task("a", [sentence] * 50, vocabulary_folder))
-    assert len(set(_masks(examples))) > 10
-
-
 def test_epochs_get_new_noise(vocabulary_folder, speeches):
     task = _task("a", speeches[:1], vocabulary_folder)
     options = {
