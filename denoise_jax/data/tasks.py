@@ -87,7 +87,8 @@ def open_shard(
 
     Training repeats and shuffles for ever; otherwise the shard is read once, in order. All shards share the
     seed of the order, since SeqIO deals out examples in turn where there are fewer files than shards; the
-    noise is keyed by shard, so that the same text at the same place gets different noise.
+    noise is keyed by shard, so that the same text at the same place gets different noise. DataError for a
+    split without text, or a mixture of tasks that give different features.
     """
     _members(task, split)
     options = {
@@ -105,7 +106,15 @@ def open_shard(
         shares = {member.name: task.get_rate(member) / total for member in task.tasks}
         how = dataclasses.replace(how, shares=shares)
     with reading(how):
-        return task.get_dataset(**options)
+        try:
+            return task.get_dataset(**options)
+        except TypeError as error:
+            if "compatible element specs" not in str(error):
+                raise
+            raise DataError(
+                f"the tasks of mixture {task.name!r} cannot be mixed, since they give different features; "
+                "tasks with a language go with such tasks only, and denoising tasks with denoising tasks"
+            ) from None
 
 
 def _tokenizes(preprocessor) -> bool:

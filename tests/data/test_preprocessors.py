@@ -194,6 +194,15 @@ def test_starts_of_decoders_pass_through_a_mixture_and_packing(vocabulary_folder
         assert set(row["decoder_input_tokens"][first].tolist()) == {language}
 
 
+def test_tasks_with_a_language_and_tasks_without_are_not_mixed(vocabulary_folder, speeches):
+    tasks_of = [
+        _mixture(vocabulary_folder, speeches, "mbart", [1], language=language) for language in ("en_XX", None)
+    ]
+    both = seqio.Mixture("both", [(mixture.tasks[0], 1) for mixture in tasks_of])
+    with pytest.raises(DataError, match="mixture 'both' cannot be mixed.*different features"):
+        _read(both)
+
+
 def test_in_a_mixture_a_schedule_goes_by_each_tasks_share(vocabulary_folder, speeches):
     """Three of four tokens of a step are the first task's, so its clock is three times as slow a token."""
 
