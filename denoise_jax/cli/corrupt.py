@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -98,6 +99,8 @@ def _check(arguments: CorruptArguments) -> None:
         raise UserError("corrupt: --stats measures the noise of a task; give --task NAME")
     if (arguments.text is None) == (arguments.task is None):
         raise UserError("corrupt: give either a text or --task NAME, and not both")
+    if arguments.text is not None:
+        _check_text(arguments.text)
     if arguments.compare and arguments.corruption:
         raise UserError("corrupt: --compare puts every preset on the text; leave out --corruption")
     if arguments.task is not None and (arguments.corruption or arguments.vocabulary):
@@ -110,6 +113,15 @@ def _check(arguments: CorruptArguments) -> None:
             raise UserError(f"--{name.replace('_', '-')} {value} must be at least {least}")
     if arguments.input_length is not None and not arguments.stats:
         raise UserError("corrupt: --input-length is for --stats; examples are shown whole")
+
+
+def _check_text(text: str) -> None:
+    """UserError for other bytes than UTF-8, which Python keeps as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        wrong = f"character {error.start + 1} is the byte 0x{ord(text[error.start]) & 0xFF:02x}"
+        raise UserError(f"corrupt: TEXT is not UTF-8: {wrong}; convert it first") from None
 
 
 def _check_file(flag: str, file: Path) -> None:
@@ -264,7 +276,9 @@ def _measure(arguments: CorruptArguments) -> int:
 def _print(arguments: CorruptArguments, found, draw: "Callable[[Console], None]") -> int:
     """Prints `found` as JSON, or what `draw` draws on a console; and writes the latter as a picture."""
     if arguments.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        plain = json.dumps(found, indent=2, ensure_ascii=False)
+        # JSON asks that control characters be escaped; Unicode has more of them, which terminals obey too.
+        print(re.sub("[\x7f-\x9f]", lambda control: f"\\u{ord(control[0]):04x}", plain))
     if arguments.json and not arguments.svg:
         return 0
     from rich.console import Console

@@ -1,6 +1,7 @@
 """Noised examples as pieces of text with their provenance, for people to look at."""
 
 import dataclasses
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -40,12 +41,12 @@ class TextNoise:
     """Puts presets on one text, in tokens of a vocabulary, or in words where there is none."""
 
     def __init__(self, text: str, vocabulary: Vocabulary | None = None):
-        """Raises DataError for a text without any token."""
-        sentences = [s.decode() for s in split_sentences(tf.constant(text)).numpy() if s.strip()]
+        """Raises DataError for a text of which nothing is seen, or that gives no token."""
+        sentences = [s.decode() for s in split_sentences(tf.constant(text)).numpy() if _shows(s.decode())]
         if not sentences:
             raise DataError("there is no text to corrupt")
         if vocabulary is None:
-            words = [[f"▁{word}" for word in sentence.split()] for sentence in sentences]
+            words = [[f"▁{word}" for word in sentence.split() if _shows(word)] for sentence in sentences]
             known = sorted({word for sentence in words for word in sentence})
             specials = [*_WORD_SPECIALS, *map(SENTINEL.format, range(1 + sum(map(len, words))))]
             self._pieces = [*specials, *known]
@@ -65,7 +66,7 @@ class TextNoise:
         flat = [token for sentence in self._ids for token in sentence]
         sentence_ids = [number for number, sentence in enumerate(self._ids, 1) for _ in sentence]
         try:
-            apply = presets.build(corruption, self.symbols, max_tokens=len(flat))
+            apply = presets.build(corruption, self.symbols, max_tokens=max(2, len(flat)))
         except CorruptionError as error:
             raise DataError(f"--corruption {corruption}: {error}") from None
         clean = record.clean(tf.constant(flat), tf.constant(sentence_ids))
@@ -88,6 +89,11 @@ class TextNoise:
             targets_source=numbers(noised.output_source),
             targets_kind=numbers(output_kinds(noised)),
         )
+
+
+def _shows(text: str) -> bool:
+    """Whether anything of a text is seen: it is more than white space and zero-width characters."""
+    return any(not one.isspace() and unicodedata.category(one) != "Cf" for one in text)
 
 
 def _word_symbols(pieces: Sequence[str], reserved: int) -> Symbols:

@@ -3,6 +3,7 @@
 The terminal (`data/drawing.py`) and the page (`data/page.py`) give the looks their colours.
 """
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,8 @@ _OF_OP = {
     Op.RANDOM: "replaced",
     Op.SENTINEL: "sentinel",
 }
+# What a terminal obeys instead of showing it, and what turns the direction of the text behind it.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _OF_NOISE = {TargetNoise.VISIBLE: "seen", TargetNoise.HIDDEN: "hidden", TargetNoise.DELETED: "deleted"}
 
 
@@ -74,9 +77,18 @@ def sides(seen: Seen) -> dict[str, list[Token]]:
 
 
 def pieces_apart(piece: str, first: bool) -> tuple[bool, str]:
-    """Whether a space goes before a piece, and what is shown of it."""
+    """Whether a space goes before a piece, and what is shown of it, without a control character."""
     symbol = piece.startswith(("<", "[")) and piece.endswith((">", "]"))
-    return not first and (piece.startswith("▁") or symbol), piece.removeprefix("▁") or "▁"
+    shown = _CONTROL.sub(_picture, piece.removeprefix("▁") or "▁")
+    return not first and (piece.startswith("▁") or symbol), shown
+
+
+def _picture(control: re.Match[str]) -> str:
+    """␛ for an escape; \\x9b and the like for those that Unicode has no picture of."""
+    code = ord(control[0])
+    if code < 0x20 or code == 0x7F:
+        return chr(0x2421 if code == 0x7F else 0x2400 + code)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def places_of_inputs(seen: Seen) -> list[list[int]]:

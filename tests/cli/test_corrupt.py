@@ -1,6 +1,8 @@
 """`denoise-jax corrupt`: shown, listed, compared, measured, written; and refused in one line."""
 
 import json
+import re
+from xml.etree import ElementTree
 
 import pytest
 
@@ -137,6 +139,33 @@ def test_pictures_and_pages_are_whole_files(run, tmp_path):
     svg, html = ((folder / f"noise.{kind}").read_text(encoding="utf-8") for kind in ("svg", "html"))
     assert svg.startswith("<svg") and "@font-face" not in svg and "citizens" in svg
     assert html.startswith("<!doctype html>") and html.rstrip().endswith("</html>") and "citizens" in html
+
+
+CONTROLS = "Red \x1b[31malert\x1b[0m, \x07bell \x7f \x9b1m and \u202eback it goes \u2066again."
+SHOWN = "Red ␛[31malert␛[0m, ␇bell ␡ \\x9b1m and \\u202eback it goes \\u2066again."
+
+
+def test_no_control_character_reaches_a_terminal_a_page_or_a_picture(run, tmp_path):
+    """An escape would be obeyed, and is no XML; JSON keeps the text as it is, escaped."""
+    files = tmp_path / "a.html", tmp_path / "a.svg"
+    out = run(CONTROLS, "--corruption", "none", "--html", files[0], "--svg", files[1])
+    page, picture = (file.read_text(encoding="utf-8") for file in files)
+    assert f"text       {SHOWN}\n" in out
+    for told in (out, page, picture):
+        assert "␛[31malert␛[0m," in told
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", told)
+    ElementTree.fromstring(picture)
+    plain = run(CONTROLS, "--corruption", "none", "--json")
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", plain)
+    assert "".join(json.loads(plain)[0]["text"]) == "".join(f"▁{word}" for word in CONTROLS.split())
+
+
+def test_a_text_of_one_token_has_no_span_to_hide(run, vocabulary_folder):
+    for arguments in (["Hello"], ["a", "--vocabulary", vocabulary_folder]):
+        out = run(*arguments, "--corruption", "t5_span")
+        assert "t5_span  1 tokens → 1, 0 hidden, 0 deleted, 0 moved" in out
+        assert f"corrupted  {arguments[0]}\ntext       {arguments[0]}\n" in out
+    assert json.loads(run("Hello", "--compare", "--json"))["skipped"] == {}
 
 
 ERRORS = {

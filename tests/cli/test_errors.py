@@ -38,6 +38,12 @@ CASES = {
     "corrupt nothing": (["corrupt"], "either a text or --task NAME"),
     "unknown corruption": (["corrupt", "A text.", "--corruption", "bart_papr"], "did you mean bart_paper or"),
     "blank text": (["corrupt", "  "], "no text to corrupt"),
+    "text of a wide space": (["corrupt", "\u3000"], "no text to corrupt"),
+    "text of no width": (["corrupt", "\u200b \ufeff"], "no text to corrupt"),
+    "text that is not UTF-8": (
+        ["corrupt", "caf\udce9"],  # as Python takes the bytes of Latin-1 from a command line
+        "corrupt: TEXT is not UTF-8: character 4 is the byte 0xe9; convert it first",
+    ),
     "evaluate no run": (["evaluate", "run"], "run is neither a run nor a checkpoint"),
     "generate without a run": (["generate", "run", "a <mask>"], "run is neither a run nor a checkpoint"),
     "generate without a mask": (["generate", "run", "a <mask>", "no mask here"], "text 2 has no <mask>"),

@@ -44,10 +44,15 @@ def test_pieces_of_a_vocabulary(vocabulary_folder):
     assert seen.text == [vocabulary.piece(i) for i in vocabulary.encode("We shall build new roads.")]
 
 
-@pytest.mark.parametrize("text", ["", " \n "])
-def test_no_text(text):
-    with pytest.raises(DataError, match="no text to corrupt"):
-        TextNoise(text)
+@pytest.mark.parametrize("text", ["", " \n ", "\u3000", "\u200b\n\ufeff \u00ad", "\x1c\x85"])
+def test_no_text(vocabulary_folder, text):
+    for vocabulary in (None, Vocabulary(vocabulary_folder)):
+        with pytest.raises(DataError, match="no text to corrupt"):
+            TextNoise(text, vocabulary)
+
+
+def test_words_that_are_not_seen_are_no_tokens():
+    assert TextNoise("we \u200b shall \u3000 build").under("none", 0).text == ["▁we", "▁shall", "▁build"]
 
 
 def test_unknown_preset(noise):
