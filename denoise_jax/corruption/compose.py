@@ -6,9 +6,10 @@ import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw, stream
 from denoise_jax.corruption.options import CorruptionError, check_number, check_weights
-from denoise_jax.corruption.record import Corruption, Noised, Op, insert, join, select
+from denoise_jax.corruption.record import Corruption, Noised, Op, insert, join, select, writes, writing
 from denoise_jax.corruption.rows import rows_of_sizes
 from denoise_jax.corruption.spans import look_up
+from denoise_jax.corruption.symbols import Symbols
 
 
 def chain(members: Sequence[Corruption]) -> Corruption:
@@ -16,37 +17,48 @@ def chain(members: Sequence[Corruption]) -> Corruption:
 
     Member k draws from the stream "member k", so neither its options nor its neighbours' touch another's
     draws, and the same corruption may stand in a chain twice. Provenance composes, since every member
-    rearranges all columns of the record together. Of several members that say what the decoder writes
-    (span corruption, prefix LM and their kin), the last one does.
+    rearranges all columns of the record together.
 
-    Raises CorruptionError for a member that is no corruption.
+    Raises CorruptionError for a member that is no corruption, and for two that say what the decoder writes
+    (span corruption, prefix LM and their kin, or mixtures of them): it can write one part of a text only.
     """
     members = tuple(members)
     for position, member in enumerate(members):
         _check_corruption(member, f"members[{position}] of a chain")
+    writers = [position for position, member in enumerate(members) if writes(member)]
+    if len(writers) > 1:
+        raise CorruptionError(
+            f"members {writers} of a chain each say what the decoder writes; keep one of them, or mix them"
+        )
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
         for position, member in enumerate(members):
             noised = member(noised, stream(key, f"member {position}"))
         return noised
 
-    return corrupt
+    return writing(corrupt) if writers else corrupt
 
 
-def mixture(members: Sequence[tuple[Corruption, float, int | None]]) -> Corruption:
+def mixture(
+    members: Sequence[tuple[Corruption, float, int | None]], *, symbols: Symbols | None = None
+) -> Corruption:
     """One of the members for each example, at random in proportion to their weights.
 
     Args:
       members: (corruption, weight, mode token); the mode token is the id of a symbol that is put before the
         corrupted text to tell the model which noise it faces (UL2, Tay et al. 2022), or None.
+      symbols: of the vocabulary; where they are given, mode tokens must be among its protected ids.
 
-    Raises CorruptionError for no members, members that are not such triples, or weights that are negative,
-    infinite, or 0 for all of them.
+    Raises CorruptionError for no members, members that are not such triples, mode tokens that later noise
+    would take for text, or weights that are negative, infinite, or 0 for all of them.
     """
     members = tuple(_checked(member, f"members[{i}] of a mixture") for i, member in enumerate(members))
     if not members:
         raise CorruptionError("members=[] of a mixture: give at least one")
     weights = check_weights("weights", (weight for _, weight, _ in members))
+    for _, _, mode_token in members:
+        if None not in (symbols, mode_token) and mode_token not in symbols.protected:
+            raise CorruptionError(f"mode_token={mode_token} is no protected id; add it to symbols.protected")
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
         member_of_example = look_up(weights, draw(key, "mixture.member"))
@@ -58,7 +70,7 @@ def mixture(members: Sequence[tuple[Corruption, float, int | None]]) -> Corrupti
             examples.append(own)
         return join(parts, examples)
 
-    return corrupt
+    return writing(corrupt) if any(writes(member) for member, _, _ in members) else corrupt
 
 
 def _announce(noised: Noised, mode_token: int) -> Noised:

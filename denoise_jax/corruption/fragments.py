@@ -14,9 +14,8 @@ import tensorflow as tf
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError, check_number
 from denoise_jax.corruption.rates import Rate, Schedule
-from denoise_jax.corruption.record import Corruption, Noised, Op, write
-from denoise_jax.corruption.rows import Rows, take
-from denoise_jax.corruption.spans import look_up
+from denoise_jax.corruption.record import Corruption, Noised, Op, write, writing
+from denoise_jax.corruption.rows import Rows, rows_of_sizes, take
 from denoise_jax.corruption.symbols import Symbols
 
 
@@ -26,7 +25,7 @@ def masked_fragment(
     mask_prob: float | Schedule = 0.5,
     random_prob: float | Schedule = 0.1,
     keep_prob: float | Schedule = 0.1,
-    edge_prob: float = 0.2,
+    edge_prob: float | Schedule = 0.2,
 ) -> Corruption:
     """Hide one run of round(mask_prob x tokens) tokens, of those that noise may touch.
 
@@ -38,7 +37,8 @@ def masked_fragment(
       random_prob: share of the run's tokens that become a random token of text.
       keep_prob: share of the run's tokens that stay.
       edge_prob: probability that the run starts at the first token, and that it ends at the last, 0 to 0.5;
-        else all other starts are alike. Where there is no other, the two share what is left.
+        else all other starts are alike. Where there is no other, the two share what is left. A schedule
+        may go beyond 0.5, and the last token then gives way.
 
     Protected tokens, and those that earlier noise wrote, stay where they are; the run goes on behind them.
     Raises CorruptionError for an option outside its bounds, or a random_prob and keep_prob above 1 together.
@@ -51,14 +51,15 @@ def masked_fragment(
         raise CorruptionError(
             f"random_prob={random_prob} and keep_prob={keep_prob} must not be more than 1 together"
         )
-    must = "lie between 0 and 0.5: a text has two edges"
-    edge = float(check_number("edge_prob", edge_prob, 0, 0.5, must=must))
+    if not callable(edge_prob):
+        check_number("edge_prob", edge_prob, 0, 0.5, must="lie between 0 and 0.5: a text has two edges")
+    edge = Rate(edge_prob, "edge_prob")
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
         columns, u = noised.rows.where(symbols.eligible(noised))
         length = tf.maximum(rate.counts(u.sizes, noised.steps, "round"), 1)
         length = tf.minimum(length, tf.maximum(u.sizes - 1, tf.minimum(u.sizes, 1)))
-        start = _starts(u.sizes - length, edge, key)
+        start = _starts(u.sizes - length, edge, noised.steps, key)
         inside, output_rows = u.where((u.place >= u.spread(start)) & (u.place < u.spread(start + length)))
         run = take(columns, inside)  # ascending
         return _hide(symbols, noised, run, output_rows, random_rate, keep_rate, key)._replace(
@@ -67,15 +68,17 @@ def masked_fragment(
             output_rows=output_rows,
         )
 
-    return corrupt
+    return writing(corrupt)
 
 
-def _starts(last: tf.Tensor, edge_prob: float, key: tf.Tensor) -> tf.Tensor:
+def _starts(last: tf.Tensor, edge: Rate, steps: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """Start of each example's run, 0 ... last [e]: [e]."""
-    edge = look_up((edge_prob, 1 - 2 * edge_prob, edge_prob), draw(key, "fragment.edge"))  # 0, 1 or 2
+    each, draws = rows_of_sizes(tf.ones_like(last)), draw(key, "fragment.edge")
+    at_first = edge.hits(draws, each, steps)
+    at_last = edge.hits(tf.bitwise.invert(draws), each, steps)  # from the other end of the same draw
     start = draw(key, "fragment.start")
     between = tf.where(last > 1, 1 + start % tf.maximum(last - 1, 1), start % (last + 1))
-    return tf.where(edge == 0, 0, tf.where(edge == 2, last, between))
+    return tf.where(at_first, 0, tf.where(at_last, last, between))
 
 
 def _hide(

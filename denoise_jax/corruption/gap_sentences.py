@@ -13,7 +13,7 @@ import tensorflow as tf
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Rate, Schedule
-from denoise_jax.corruption.record import Corruption, Noised, Op
+from denoise_jax.corruption.record import Corruption, Noised, Op, writing
 from denoise_jax.corruption.rows import Rows, rows_of_examples, take
 from denoise_jax.corruption.span_corruption import collapse
 from denoise_jax.corruption.symbols import Symbols
@@ -67,7 +67,7 @@ def gap_sentences(
             output_rows=output_rows,
         )
 
-    return corrupt
+    return writing(corrupt)
 
 
 def _sentences(sentence_ids: tf.Tensor, rows: Rows) -> tuple[tf.Tensor, Rows]:

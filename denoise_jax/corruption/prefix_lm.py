@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import MAX_TOKENS, check_number
-from denoise_jax.corruption.record import Corruption, Noised, Op, delete
+from denoise_jax.corruption.record import Corruption, Noised, Op, delete, writing
 from denoise_jax.corruption.rows import take
 from denoise_jax.corruption.symbols import Symbols
 
@@ -46,4 +46,4 @@ def prefix_lm(symbols: Symbols, *, min_prefix: int = 1) -> Corruption:
             output_rows=output_rows,
         )
 
-    return corrupt
+    return writing(corrupt)

@@ -247,7 +247,8 @@ def _ul2(symbols: Symbols, max_tokens: int) -> Corruption:
             *((spans(0.5, mean), 1.0, extreme) for mean in (3.0, 8.0, 64.0)),
             (spans(0.15, 64.0), 1.0, extreme),
             (prefix_lm(symbols), 1.0, prefix),
-        ]
+        ],
+        symbols=symbols,
     )
 
 

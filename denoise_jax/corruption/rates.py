@@ -49,16 +49,19 @@ class Rate:
 
     A number is the decimal that it is written as, or, where that has more than nine places, the fraction
     nearest to it of a denominator up to 10^9, so that 1 / 3 is a third. A schedule's shares are read in
-    millionths; it is tried at a few steps, and clipped where it strays at others.
+    millionths; it is tried at some four thousand steps, the first thousand among them, and is held at all
+    others to the greatest share that it showed there, `greatest`.
     Raises CorruptionError, naming `field`, for what is no share between 0 and 1, or one above 0 that is
     finer than 1e-9.
     """
 
     def __init__(self, value: float | Schedule, field: str):
         self.schedule, self.share = (value, None) if callable(value) else (None, _share(value, field))
-        for share in [] if self.schedule is None else _tried(self.schedule, field):
+        tried = [] if self.schedule is None else _tried(self.schedule, field)
+        for share in tried:
             if not 0 <= share <= 1:
                 raise CorruptionError(f"{field}={share:g} must lie between 0 and 1")
+        self.greatest = Fraction(round(max(tried) * _DENOMINATOR), _DENOMINATOR) if tried else self.share
 
     @property
     def never(self) -> bool:
@@ -92,7 +95,7 @@ class Rate:
     def _fraction(self, steps: tf.Tensor):
         if self.schedule is None:
             return self.share.numerator, self.share.denominator
-        shares = tf.clip_by_value(tf.cast(self.schedule(steps), tf.float64), 0.0, 1.0)
+        shares = tf.clip_by_value(tf.cast(self.schedule(steps), tf.float64), 0.0, float(self.greatest))
         return tf.cast(tf.round(shares * _DENOMINATOR), tf.int64), _DENOMINATOR
 
 
@@ -106,9 +109,10 @@ def _share(value: float, field: str) -> Fraction:
 
 
 def _tried(schedule: Schedule, field: str) -> list[float]:
-    """Its shares at a few steps, computed at once even where a graph is being built."""
+    """Its shares at many steps, computed at once even where a graph is being built."""
     with tf.init_scope():
-        steps = tf.constant([0, *(10**k for k in range(10)), LAST_STEP], tf.int64)
+        later = np.geomspace(1000, LAST_STEP, 3000).astype(np.int64)
+        steps = tf.constant([*range(1000), *np.unique(later), LAST_STEP], tf.int64)
         shares = schedule(steps)
         try:
             shares = tf.cast(shares, tf.float64)

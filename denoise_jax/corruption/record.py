@@ -65,6 +65,18 @@ class Noised(NamedTuple):
 Corruption = Callable[[Noised, tf.Tensor], Noised]
 """(record, keys) → record; the keys are int64 [e], one for each example."""
 
+
+def writing(corruption: Corruption) -> Corruption:
+    """The corruption, marked as one that says what the decoder writes; see `writes`."""
+    corruption.writes = True
+    return corruption
+
+
+def writes(corruption: Corruption) -> bool:
+    """Whether a corruption says what the decoder writes, instead of leaving it the whole text."""
+    return getattr(corruption, "writes", False)
+
+
 LAST_STEP = 2**31 - 1  # the step of text that no training asks for: every schedule has reached its end
 
 

@@ -15,12 +15,11 @@ import tensorflow as tf
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import MAX_TOKENS, CorruptionError, check_number
 from denoise_jax.corruption.rates import Rate, Schedule
-from denoise_jax.corruption.record import LAST_STEP, Corruption, Noised, Op, keep, write
+from denoise_jax.corruption.record import Corruption, Noised, Op, keep, write, writing
 from denoise_jax.corruption.rows import Rows, rows_of_sizes, take
 from denoise_jax.corruption.symbols import Symbols
 
 MAX_MEAN = 10**6  # twice its fraction's denominator, times any int32, stays within int64
-_TRIED_STEPS = (0, *(10**k for k in range(10)), LAST_STEP)  # where a schedule's greatest share is looked for
 
 
 def span_corruption(
@@ -50,13 +49,14 @@ def span_corruption(
         probability N / tokens, and a span that lies over the opening becomes two pieces with a sentinel
         each. False is T5's own law: the text begins with a gap and ends with a span.
 
-    A protected token, or one that earlier noise wrote, cuts the span over it: one more piece.
-    Raises CorruptionError for an option outside its bounds, and where a text of up to `max_tokens` tokens
-    can need more sentinels than the vocabulary has. Raises InvalidArgumentError when run on a text that
-    needs more all the same: one that is longer, or cut by protected tokens too often.
+    A protected token, or one that earlier noise wrote, cuts the span over it: one more piece. Where a text
+    needs more sentinels than there are all the same, since it is longer than `max_tokens` or cut so often,
+    its last pieces stay visible: no sentinel is used twice, and no run breaks off.
+    Raises CorruptionError for an option outside its bounds, and where a text of up to `max_tokens` tokens,
+    none of them protected, can need more sentinels than the vocabulary has.
     """
     rate, mean = Rate(noise_density, "noise_density"), _checked_mean(mean_noise_span_length)
-    if rate.never:
+    if rate.greatest == 0:
         raise CorruptionError("noise_density=0 leaves the decoder nothing to write; give more than 0")
     must = f"be a whole number, 2 to {MAX_TOKENS}"
     max_tokens = check_number("max_tokens", max_tokens, 2, MAX_TOKENS, must=must, whole=True)
@@ -79,9 +79,9 @@ def span_corruption(
         hidden = take(columns, line.spread(u.starts) + place)
         every = tf.range(noised.rows.columns)
         covered = tf.dynamic_stitch([every, hidden], [tf.zeros_like(every), tf.ones_like(hidden)])
-        return _name(symbols, noised, covered, max_tokens)
+        return _name(symbols, noised, covered)
 
-    return corrupt
+    return writing(corrupt)
 
 
 def run_begins(noised: Noised, run: tf.Tensor) -> tf.Tensor:
@@ -101,18 +101,12 @@ def collapse(noised: Noised, run: tf.Tensor, ids: tf.Tensor | int, op: int) -> N
     return written._replace(span=tf.where(take(run, index) > 0, lengths + 1, written.span))
 
 
-def _name(symbols: Symbols, noised: Noised, covered: tf.Tensor, max_tokens: int) -> Noised:
+def _name(symbols: Symbols, noised: Noised, covered: tf.Tensor) -> Noised:
     """The record with each run of columns that are 1 in `covered` [n] (else 0) behind its own sentinel."""
     begins = tf.cast(run_begins(noised, covered), tf.int32)
-    pieces = tf.reduce_max(tf.concat([[0], noised.rows.sum(begins)], 0))
-    enough = tf.debugging.assert_less_equal(
-        pieces,
-        len(symbols.sentinels),
-        f"a text needs more sentinels than the {len(symbols.sentinels)} of the vocabulary: it is longer than "
-        f"max_tokens={max_tokens}, or cut by protected tokens too often; shorten texts or add sentinels",
-    )
-    with tf.control_dependencies([] if enough is None else [enough]):
-        number = tf.maximum(noised.rows.running_sum(begins) - 1, 0)
+    number = tf.maximum(noised.rows.running_sum(begins) - 1, 0)
+    named = tf.cast(number < len(symbols.sentinels), tf.int32)
+    number, begins, covered = number * named, begins * named, covered * named
     ids = take(tf.constant(symbols.sentinels, tf.int32), number)  # [n]
     hidden, rows = noised.rows.where(covered > 0)  # [h]
     slots = rows_of_sizes(1 + take(begins, hidden))  # a run's first token has its sentinel before it
@@ -160,12 +154,12 @@ def _composition(rows: Rows, parts: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
 def _most_pieces(rate: Rate, mean: Fraction, max_tokens: int, random_roll: bool) -> int:
     """The largest number of sentinels that a text of up to `max_tokens` tokens, none protected, can need."""
     with tf.init_scope():
-        if rate.schedule is None:
-            sizes = tf.range(2, max_tokens + 1)
-            hide = _hide(rate, sizes, tf.zeros_like(sizes, tf.int64))
-        else:  # any share up to the greatest; for the same N, more tokens leave room for more spans
-            steps = tf.constant(_TRIED_STEPS, tf.int64)
-            hide = tf.range(1, 1 + tf.reduce_max(_hide(rate, tf.fill(tf.shape(steps), max_tokens), steps)))
+        sizes = tf.range(2, max_tokens + 1)
+        hide = _hide(Rate(float(rate.greatest), "noise_density"), sizes, tf.zeros_like(sizes, tf.int64))
+        if (
+            rate.schedule is not None
+        ):  # anything up to that; for as much, more tokens leave room for more spans
+            hide = tf.range(1, 1 + tf.reduce_max(hide))
             sizes = tf.fill(tf.shape(hide), max_tokens)
         spans = _spans(hide, sizes, mean)
         # The opening of the ring cuts a span where some span has two tokens.

@@ -13,7 +13,8 @@ import tensorflow as tf
 from denoise_jax.corruption.options import MAX_TOKENS, CorruptionError, check_number, check_weights
 
 LAWS = ("geometric", "poisson", "constant", "uniform", "empirical")
-MAX_MEAN = 1000.0  # tables stay below some 22,000 entries
+MAX_MEAN = 1000.0  # tables of the laws with a name stay below some 22,000 entries
+MAX_LENGTHS = 2**15  # in the table of the empirical law: sums over the spans of a text stay within int32
 _TAIL = 2.0**-32
 
 
@@ -75,11 +76,15 @@ def span_law(
     if longest is not None:
         must = f"be a whole number of tokens, 1 to {MAX_TOKENS}, or None for any"
         longest = check_number("max_span_length", longest, 1, MAX_TOKENS, must=must, whole=True)
-    if name == "empirical":
-        weights = check_weights("span_length_weights", span_length_weights)
-        return SpanLaw(check_weights("span_length_weights", weights[:longest]))
     must = f"lie in 1 ... {MAX_MEAN:g}"
     mean = float(check_number("mean_span_length", mean_span_length, 1, MAX_MEAN, must=must))
+    if name == "empirical":
+        weights = check_weights("span_length_weights", span_length_weights)
+        if len(weights) > MAX_LENGTHS:
+            raise CorruptionError(
+                f"span_length_weights has {len(weights)} lengths; give {MAX_LENGTHS} at most"
+            )
+        return SpanLaw(check_weights("span_length_weights", weights[:longest]))
     if name in ("constant", "uniform") and (mean if name == "constant" else 2 * mean) % 1:
         unit = "a whole number" if name == "constant" else "a multiple of 0.5"
         raise CorruptionError(f"mean_span_length={mean_span_length} must be {unit} for the {name} law")

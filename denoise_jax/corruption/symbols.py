@@ -28,7 +28,8 @@ class Symbols:
       word_starts: for each id whether it begins a word, bool [vocab_size]; None where nobody can tell.
 
     Raises:
-      CorruptionError: an id outside the vocabulary, a mask that is id 0, a table of the wrong size.
+      CorruptionError: an id outside the vocabulary, or in two roles; a mask that is id 0; a table of the
+        wrong size.
     """
 
     mask_token: int
@@ -53,8 +54,15 @@ class Symbols:
         }
         must = f"be an id of the vocabulary other than 0, so between 1 and vocab_size - 1 = {last}"
         every = {0, *(check_number("protected", i, 0, last, must=must, whole=True) for i in self.protected)}
+        role: dict[int, str] = {}
         for field, ids in named.items():
-            every |= {check_number(field, token, 1, last, must=must, whole=True) for token in ids}
+            for token in (check_number(field, i, 1, last, must=must, whole=True) for i in ids):
+                if token in role:
+                    raise CorruptionError(
+                        f"{field}={token} is among {role[token]} already; ids must be distinct"
+                    )
+                role[token] = field
+        every |= {*role}
         if self.word_starts is not None and np.shape(self.word_starts) != (self.vocab_size,):
             raise CorruptionError(
                 f"word_starts has shape {np.shape(self.word_starts)}; give one flag for each of the "

@@ -41,14 +41,18 @@ def units(symbols: Symbols, noised: Noised, unit: str, eligible: tf.Tensor | Non
 
     A word is a piece that begins one and the eligible pieces behind it. A piece whose left neighbour is not
     eligible, or in another example, begins a word too: so the first word of a text can be hidden as well,
-    which BART's released code never does for a text without a leading space.
+    which BART's released code never does for a text without a leading space. What noise wrote in the place
+    of text begins a word where that text did; what it inserted always does.
     """
     eligible = symbols.eligible(noised) if eligible is None else eligible
     begins = eligible
     if unit == "word":
         before = tf.concat([[False], eligible[:-1]], 0)
         first = noised.rows.place == 0
-        begins = eligible & (symbols.begins_word(noised.ids, "unit='word'") | ~before | first)
+        last = tf.maximum(noised.target_rows.columns, 1)  # an insertion's source may be past it
+        told = take(tf.concat([noised.targets, [0]], 0), tf.minimum(noised.source, last) - 1)
+        begins_word = symbols.begins_word(told, "unit='word'") | (noised.span == 1)
+        begins = eligible & (begins_word | ~before | first)
     begins = tf.cast(begins, tf.int32)
     rows = rows_of_sizes(noised.rows.sum(begins))
     of = tf.where(eligible, tf.cumsum(begins) - 1, rows.columns)

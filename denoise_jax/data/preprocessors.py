@@ -147,6 +147,7 @@ def corrupt(
     *,
     symbols: Symbols | None = None,
     language: str | None = None,
+    max_tokens: int | None = None,
 ):
     """Preprocessor that puts noise on `targets`, and closes both sides with </s> or a language token.
 
@@ -163,6 +164,8 @@ def corrupt(
       task, corruption, language: see `denoising`.
       symbols: what the noise must know of the vocabulary; needed for vocabularies that this project has not
         trained. Default: read from the SentencePiece model of the output features.
+      max_tokens: the longest text, for noise whose sentinels could run out. Default: what `cut_documents`
+        leaves of texts with `sentence_ids`; of others, as much as both sides can hold together.
 
     Raises DataError, naming the task, for noise that cannot be built for the vocabulary or the lengths.
     """
@@ -173,21 +176,23 @@ def corrupt(
         vocabulary = output_features["targets"].vocabulary
         closing = _closing(task, vocabulary, language)
         known = symbols or _symbols_of(task, vocabulary, closed_sentences=language is not None)
-        apply = _build(task, corruption, known, limits.get("targets"))
+        known_sentences = "sentence_ids" in dataset.element_spec
+        longest = limits.get("targets") if known_sentences else sum(limits.values())
+        apply = _build(task, corruption, known, max_tokens or longest)
+        share = _share(task, how.shares)
 
         @_as_it_is
         def steps(seen, window):
             sizes = tf.cast(_ragged(window["targets"]).row_lengths(), tf.int64)
             taken = sizes + 1 if how.packed else tf.ones_like(sizes)
             before = seen + tf.cumsum(taken, exclusive=True)
-            per_step = how.per_step * how.shares.get(task, 1.0)
-            number = tf.cast(tf.cast(before, tf.float64) / per_step, tf.int64)
+            number = tf.cast(tf.cast(before, tf.float64) / (how.per_step * share), tf.int64)
             return seen + tf.reduce_sum(taken), {**window, "steps": number}
 
         @seqio.map_over_dataset(num_seeds=1)
         @_as_it_is
         def apply_noise(window, seed):
-            window = {name: _ragged(column) for name, column in window.items()}
+            window = _without_empty({name: _ragged(column) for name, column in window.items()})
             clean = record.clean(window["targets"], window.get("sentence_ids"), window.get("steps"))
             place = tf.range(tf.cast(clean.rows.count, tf.int64))
             key = keys.stream(seed[0] + seed[1] * 2**32 + place, f"{task}/{how.shard}")
@@ -205,8 +210,6 @@ def corrupt(
         wanted = [name for name in ("targets", "sentence_ids") if name in dataset.element_spec]
         if set(wanted) != set(dataset.element_spec):
             dataset = dataset.map(lambda example: {name: example[name] for name in wanted})
-        if "sentence_ids" not in wanted:  # pieces of sentences are never empty
-            dataset = dataset.filter(lambda example: tf.size(example["targets"]) > 0)
         windows = dataset.ragged_batch(WINDOW)
         if how.per_step is not None:
             windows = windows.scan(tf.constant(0, tf.int64), steps)
@@ -236,7 +239,7 @@ def _build(task: str, corruption, symbols: Symbols, max_tokens: int | None) -> r
     try:
         if callable(corruption):
             return corruption(symbols)
-        lengths = {} if max_tokens is None else {"max_tokens": max_tokens}
+        lengths = {"max_tokens": max(max_tokens, 2)} if max_tokens else {}
         return presets.build(corruption, symbols, **lengths)
     except CorruptionError as error:
         raise DataError(f"task {task!r}: {error}") from None
@@ -252,9 +255,16 @@ def _symbols_of(task: str, vocabulary: seqio.Vocabulary, *, closed_sentences: bo
 
 
 def _closing(task: str, vocabulary: seqio.Vocabulary, language: str | None) -> int:
-    """Id of the token that ends both sides."""
+    """Id of the token that ends both sides; DataError if there is none."""
     if language is None:
+        if vocabulary.eos_id is None:
+            raise DataError(f"task {task!r}: its {type(vocabulary).__name__} has no eos_id to end texts with")
         return vocabulary.eos_id
+    if not isinstance(vocabulary, seqio.SentencePieceVocabulary):
+        raise DataError(
+            f"task {task!r}: language={language!r} is a symbol of SentencePiece vocabularies, and this is a "
+            f"{type(vocabulary).__name__}"
+        )
     index = Vocabulary(vocabulary.sentencepiece_model_file).symbol_id(language)
     if index is None:
         raise DataError(
@@ -264,10 +274,34 @@ def _closing(task: str, vocabulary: seqio.Vocabulary, language: str | None) -> i
     return index
 
 
+def _share(task: str, shares: Mapping[str, float]) -> float:
+    """The task's share of a training step; all of it where nothing is mixed."""
+    if shares and task not in shares:
+        raise DataError(
+            f"task {task!r}: the mixture has {', '.join(shares)}; give the preprocessor the name under which "
+            "its task is registered"
+        )
+    return shares[task] if shares else 1.0
+
+
 def _ragged(column: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor | tf.Tensor:
     """A column of a window as ragged, where its examples all have the same known length too."""
     dense = isinstance(column, tf.Tensor) and column.shape.rank == 2
     return tf.RaggedTensor.from_tensor(column) if dense else column
+
+
+def _without_empty(window: dict[str, tf.RaggedTensor | tf.Tensor]) -> dict[str, tf.RaggedTensor | tf.Tensor]:
+    """The window without the examples that have no token; the tokens of the others stay where they are."""
+    lengths = window["targets"].row_lengths()
+    full = lengths > 0
+    kept = tf.boolean_mask(lengths, full)
+
+    def part(column: tf.RaggedTensor | tf.Tensor) -> tf.RaggedTensor | tf.Tensor:
+        if isinstance(column, tf.RaggedTensor):
+            return tf.RaggedTensor.from_row_lengths(column.flat_values, kept, validate=False)
+        return tf.boolean_mask(column, full)
+
+    return {name: part(column) for name, column in window.items()}
 
 
 def _close(noised: record.Noised, limits: dict[str, int], closing: int) -> dict[str, tf.RaggedTensor]:

@@ -102,9 +102,7 @@ def open_shard(
     }
     if isinstance(task, seqio.Mixture):
         options["passthrough_features"] = (*PROVENANCE, "decoder_start", "text", "text_noise")
-        total = sum(task.get_rate(member) for member in task.tasks)
-        shares = {member.name: task.get_rate(member) / total for member in task.tasks}
-        how = dataclasses.replace(how, shares=shares)
+        how = dataclasses.replace(how, shares=shares(task))
     with reading(how):
         try:
             return task.get_dataset(**options)
@@ -115,6 +113,12 @@ def open_shard(
                 f"the tasks of mixture {task.name!r} cannot be mixed, since they give different features; "
                 "tasks with a language go with such tasks only, and denoising tasks with denoising tasks"
             ) from None
+
+
+def shares(mixture: seqio.Mixture) -> dict[str, float]:
+    """Share of the examples of a mixture that each of its tasks gives, by the task's name."""
+    rates = {task.name: mixture.get_rate(task) for task in mixture.tasks}
+    return {name: rate / sum(rates.values()) for name, rate in rates.items()}
 
 
 def _tokenizes(preprocessor) -> bool:

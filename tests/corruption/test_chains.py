@@ -269,9 +269,17 @@ def test_mode_tokens_are_ids_or_none(symbols, text, draw_many):
     assert row.ids.tolist() == [800, 10, 11]
 
 
-def test_of_members_that_say_what_the_decoder_writes_the_last_one_does(symbols, text, draw_many):
-    fragment, prefix = noises.masked_fragment(symbols), noises.prefix_lm(symbols)
-    for row in draw_many(chain([fragment, prefix]), text(20), 20):
-        assert (row.target_noise[row.output_source - 1] == TargetNoise.DELETED).all()
-    for row in draw_many(chain([prefix, fragment]), text(20), 20):
-        assert (row.target_noise[row.output_source - 1] != TargetNoise.DELETED).all()
+@pytest.mark.parametrize("second", ["prefix", "gap sentences", "span corruption", "fragment"])
+def test_of_two_members_that_say_what_the_decoder_writes_one_is_too_many(symbols, second):
+    ul2, other = noises.build("ul2", symbols), POOL[second](symbols)
+    for members in ([other, other], [ul2, other], [mixture([(other, 1, None), (chain([]), 1, None)]), ul2]):
+        with pytest.raises(CorruptionError, match=r"members \[1, 3\] of a chain each say what the decoder"):
+            chain([sentence_permutation(symbols), members[0], chain([]), members[1]])
+    chain([sentence_permutation(symbols), ul2, text_infilling(symbols)])
+
+
+def test_mode_tokens_are_symbols_where_the_symbols_are_known(symbols):
+    mixture([(chain([]), 1.0, 800)], symbols=symbols)
+    for token in (50, 5000):
+        with pytest.raises(CorruptionError, match=f"mode_token={token} is no protected id"):
+            mixture([(chain([]), 1.0, token)], symbols=symbols)

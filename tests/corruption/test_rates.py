@@ -87,9 +87,14 @@ def test_a_schedule_gives_each_example_the_share_of_its_step():
     np.testing.assert_allclose(shares, [0.1, 0.2, 0.3, 0.114, 0.3], atol=4 * 0.46 / math.sqrt(20_000))
 
 
-def test_a_schedule_that_strays_is_clipped():
-    rate = Rate(lambda at: tf.where(at == 17, 1.5, 0.5), "rate")  # 17 is not among the steps tried
-    assert rate.counts(tf.constant([10, 10]), tf.constant([17, 18], tf.int64)).numpy().tolist() == [10, 5]
+def test_a_schedule_is_held_to_the_greatest_share_that_it_showed():
+    rate = Rate(lambda at: tf.where(at == 1_000_001, 1.5, 0.5), "rate")  # a step that is not tried
+    steps = tf.constant([1_000_001, 1_000_002], tf.int64)
+    assert rate.counts(tf.constant([10, 10]), steps).numpy().tolist() == [5, 5]
+    hill = Rate(lambda at: tf.where((at > 400) & (at < 600), 0.9, 0.1), "rate")
+    assert hill.greatest == Fraction(9, 10)
+    late = Rate(lambda at: tf.where((at > 200_000) & (at < 210_000), 0.9, 0.1), "rate")
+    assert late.greatest == Fraction(9, 10)
 
 
 def test_only_a_rate_of_zero_is_never():
@@ -141,7 +146,7 @@ def test_shares_too_fine_to_be_told_from_nothing_are_refused():
 
 @pytest.mark.parametrize("ends", [(-0.1, 0.5), (0.5, 1.1)])
 def test_schedules_outside_0_to_1_are_refused(ends):
-    with pytest.raises(CorruptionError, match=r"some_rate=(-0\.1|1\.1) must lie"):
+    with pytest.raises(CorruptionError, match=r"some_rate=(-0\.1|1\.0004) must lie"):
         Rate(Linear(*ends, steps=1000), "some_rate")
 
 

@@ -103,6 +103,8 @@ def test_the_extremes_of_a_draw_are_the_first_and_the_last_index():
         (("empirical", 3.0), {"span_length_weights": (1, -1)}, r"span_length_weights=\(1, -1\)"),
         (("empirical", 3.0), {"span_length_weights": (0, 1), "max_span_length": 1}, "not all 0"),
         (("empirical", 3.0), {"span_length_weights": (1,), "max_span_length": 0}, "max_span_length=0"),
+        (("empirical", "abc"), {"span_length_weights": (1,)}, "mean_span_length='abc'"),
+        (("empirical", 3.0), {"span_length_weights": (1,) * 2**16}, "has 65536 lengths; give 32768 at most"),
     ],
 )
 def test_what_a_law_does_not_allow_is_refused(arguments, options, message):

@@ -8,8 +8,12 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from denoise_jax.corruption.compose import chain
+from denoise_jax.corruption.masking import token_masking
 from denoise_jax.corruption.options import CorruptionError
-from denoise_jax.corruption.record import clean
+from denoise_jax.corruption.record import Op, clean
+from denoise_jax.corruption.rows import rows_of_sizes
+from denoise_jax.corruption.shuffling import token_shuffling
 from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.corruption.units import check_unit, units
 
@@ -44,6 +48,45 @@ def test_units_are_those_of_a_walk_along_the_text(symbols, texts, unit):
     assert found.of.numpy().tolist() == [sum(sizes) if unit is None else unit for unit in of]
     spread = found.spread(1 + tf.range(sum(sizes)))
     assert spread.numpy().tolist() == [0 if unit is None else 1 + unit for unit in of]
+
+
+def test_what_noise_wrote_begins_a_word_where_its_text_did(symbols):
+    """12 and 15 go on a word; masks and random tokens do as the text did, and insertions are words."""
+    columns = [
+        # id, source, span, op, unit
+        (10, 1, 2, Op.KEEP, 0),
+        (4, 2, 2, Op.MASK, 0),  # for 12
+        (4, 3, 3, Op.MASK, 1),  # for 11, 15
+        (12, 5, 2, Op.RANDOM, 2),  # for 13
+        (4, 6, 1, Op.INSERT, 3),
+        (15, 6, 2, Op.KEEP, 3),
+        (10, 7, 1, Op.INSERT, 4),
+    ]
+    ids, source, span, op, of = (tf.constant(column, tf.int32) for column in zip(*columns, strict=True))
+    noised = clean(tf.constant([10, 12, 11, 15, 13, 15]))
+    noised = noised._replace(
+        ids=ids, source=source, span=span, op=op, rows=rows_of_sizes(tf.size(ids)[tf.newaxis])
+    )
+    found = units(symbols, noised, "word", symbols.movable(noised))
+    np.testing.assert_array_equal(found.of, of)
+
+
+def test_masked_words_change_places_like_others(symbols, draw_many):
+    """Whole words masked, then all words in any order: a mask has its old left neighbour about once in 8."""
+    words = chain(
+        [
+            token_masking(symbols, mask_prob=0.3, random_prob=0, keep_prob=0, whole_word=True),
+            token_shuffling(symbols, shuffle_distance=None, unit="word"),
+        ]
+    )
+    noised = clean(tf.constant([k for k in range(10, 22) if k % 3]))  # eight words of one piece
+    masks = together = 0
+    for row in draw_many(words, noised, 200):
+        for place in np.flatnonzero(row.op == Op.MASK):
+            masks += 1
+            together += place > 0 and row.source[place - 1] == row.source[place] - 1
+    assert masks == 600
+    assert together < 0.2 * masks  # 1/8 expected, |z| of 5.5: a false alarm in 10^8
 
 
 def test_flags_spread_as_flags(symbols):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.presets import PRESETS
 from denoise_jax.corruption.rates import Linear
-from denoise_jax.corruption.record import TargetNoise
+from denoise_jax.corruption.record import Op, TargetNoise
 from denoise_jax.corruption.span_corruption import span_corruption
 from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.data import preprocessors, tasks
@@ -224,6 +224,13 @@ def test_in_a_mixture_a_schedule_goes_by_each_tasks_share(vocabulary_folder, spe
             seen += n + 1
         assert seen > 10 * 400
     assert set(_masks(_read(mixture, per_step=400))) <= expected, "the mixture finds the shares by itself"
+    with (
+        pytest.raises(
+            DataError, match="task 'mixed_plain.*the mixture has another; give the preprocessor the"
+        ),
+        preprocessors.reading(preprocessors.Reading(per_step=400, shares={"another": 1.0})),
+    ):
+        mixture.tasks[0].get_dataset({"inputs": 80, "targets": LIMIT}, "train", shuffle=False, seed=0)
 
 
 def _ids_task(texts, vocabulary, corruption, length=None, **options):
@@ -236,7 +243,7 @@ def _ids_task(texts, vocabulary, corruption, length=None, **options):
             lambda: ({"targets": ids} for ids in texts), output_signature=spec
         )
 
-    feature = seqio.Feature(vocabulary, dtype=tf.int32)
+    feature = seqio.Feature(vocabulary, add_eos=False, dtype=tf.int32)
     return seqio.Task(
         "ids",
         source=seqio.FunctionDataSource(dataset, splits=["train"]),
@@ -257,6 +264,10 @@ def test_ids_alone_are_a_task_of_two_lines(vocabulary_folder):
     examples = _read(_ids_task(some_empty, vocabulary, "token_masking"))
     assert [len(example["targets"]) - 1 for example in examples] == [1, 2] * 33
     assert _read(_ids_task([ids[:0] for ids in texts], vocabulary, "token_masking")) == []
+    numbered = _ids_task(some_empty, vocabulary, "token_masking")
+    number = lambda dataset: dataset.map(lambda e: {**e, "sentence_ids": tf.ones_like(e["targets"])})  # noqa: E731
+    examples = _read(numbered.replace(preprocessors=[number, *numbered.preprocessors]))
+    assert [len(example["targets"]) - 1 for example in examples] == [1, 2] * 33
     for example in _read(_ids_task(texts, vocabulary, "none"), limit=6):
         assert len(example["targets"]) == len(example["targets_kind"]) == 6
         assert example["targets"][-1] == EOS_ID
@@ -267,6 +278,10 @@ def test_other_vocabularies_need_their_symbols():
     texts = [vocabulary.encode("A text of bytes.") for _ in range(10)]
     with pytest.raises(DataError, match="task 'ids': nothing tells the mask of a ByteVocabulary.*symbols"):
         _read(_ids_task(texts, vocabulary, "text_infilling"))
+    with pytest.raises(DataError, match="task 'ids': language='en' is a symbol of SentencePiece"):
+        _read(_ids_task(texts, vocabulary, "text_infilling", language="en"))
+    with pytest.raises(DataError, match="task 'ids': its PassThroughVocabulary has no eos_id"):
+        _read(_ids_task(texts, seqio.PassThroughVocabulary(512), "text_infilling"))
     symbols = Symbols(mask_token=259, vocab_size=vocabulary.vocab_size, protected=(0, 1, 2))
     for example in _read(_ids_task(texts, vocabulary, "text_infilling", symbols=symbols)):
         assert example["inputs"][-1] == example["targets"][-1] == vocabulary.eos_id
@@ -299,6 +314,20 @@ def test_long_outputs_are_cut_before_eos(vocabulary_folder, speeches):
     for example in _read(_task("a", speeches[:1], vocabulary_folder, dense), limit=16):
         assert len(example["targets"]) <= 16
         assert example["targets"][-1] == EOS_ID
+
+
+def test_sentinels_suffice_for_the_longest_text_that_both_sides_hold(vocabulary_folder):
+    """T5's way: texts without sentences, longer than what the decoder writes; and a word of one's own."""
+    vocabulary = seqio_vocabulary(str(vocabulary_folder))
+    texts = [np.arange(100, 500)] * 20
+    for example in _read(_ids_task(texts, vocabulary, "t5_span"), limit=90, input_limit=370):
+        sentinels = example["inputs"][example["inputs_op"] == Op.SENTINEL]
+        assert len(set(sentinels.tolist())) == len(sentinels) in (20, 21)
+        assert len(example["targets"]) == 60 + len(sentinels) + 1
+    for longest, options in ((488, {}), (600, {"max_tokens": 600})):
+        refused = _ids_task(texts, vocabulary, "t5_span", **options)
+        with pytest.raises(DataError, match=rf"max_tokens={longest} can need .* and the vocabulary has 24"):
+            _read(refused, limit=90, input_limit=400)
 
 
 def test_language_tokens_close_both_sides_and_start_the_decoder(vocabulary_folder, speeches):
