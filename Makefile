@@ -58,7 +58,7 @@ quickstart: setup  ## build a vocabulary, train, evaluate and fill masks on this
 	  "The Congress of the United <mask> has the power to declare war."
 
 test: setup  ## the tests that take seconds
-	python -m pytest
+	python -m pytest -n 2 --dist loadfile
 
 test-slow: setup  ## the tests that take minutes
 	python -m pytest -m "slow and not tpu"
