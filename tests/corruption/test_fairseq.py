@@ -45,11 +45,13 @@ def test_the_defaults_are_barts_command(symbols, text, draw_many):
     assert abs(np.mean(ops == Op.RANDOM) - 0.1) < 4 * math.sqrt(0.09 / len(ops))
 
 
-@pytest.mark.parametrize(("placement", "share"), [("overlap", 0.2662), ("roll", 0.3)])
+@pytest.mark.parametrize(("placement", "share"), [("overlap", 0.2668), ("roll", 0.3)])
 def test_spans_over_words_hide_as_much_as_fairseq_does(symbols, text, draw_many, placement, share):
-    """26.62 % of 512 tokens, each a word, within 0.3 points (see test_infilling.py); on a ring 30 %."""
+    """26.68 % of 512 tokens, each a word, as 40,000 examples give it and 26.62 % of an endless text (see
+    test_infilling.py): within 0.3 points, 4.9 standard errors of 300 examples, whose shares deviate by 1.06
+    points (1 false alarm in a million). On a ring 30 %, rounded up, in every example."""
     words = dataclasses.replace(symbols, word_starts=np.ones(1000, bool))
-    rows = draw_many(bart_denoising(words, placement=placement), text(512), 120)
+    rows = draw_many(bart_denoising(words, placement=placement), text(512), 300)
     assert abs(hidden(rows).mean() - share) < 0.003
     if placement == "roll":
         assert set(hidden(rows).tolist()) == {math.ceil(0.3 * 512) / 512}
