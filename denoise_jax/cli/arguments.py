@@ -112,3 +112,12 @@ def _one_line(box: str) -> str:
     text = re.sub(r"Error parsing (?:config\.?)?(\S*): \d+ validation errors? for \w+ ?", r"\1: ", text)
     text = text.replace(": Value error, ", ": ").removeprefix(": ")
     return re.sub(r"\s+", " ", text).strip() or "the command line was not understood; try --help"
+
+
+def check_utf8(name: str, text: str) -> None:
+    """UserError, with `name`, for a text of other bytes than UTF-8, which Python keeps as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        wrong = f"character {error.start + 1} is the byte 0x{ord(text[error.start]) & 0xFF:02x}"
+        raise UserError(f"{name} is not UTF-8: {wrong}; convert it first") from None

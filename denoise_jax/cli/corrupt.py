@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from denoise_jax.cli.arguments import parse
+from denoise_jax.cli.arguments import check_utf8, parse
 from denoise_jax.cli.terminal import quiet
 from denoise_jax.errors import DataError, UserError
 
@@ -100,7 +100,7 @@ def _check(arguments: CorruptArguments) -> None:
     if (arguments.text is None) == (arguments.task is None):
         raise UserError("corrupt: give either a text or --task NAME, and not both")
     if arguments.text is not None:
-        _check_text(arguments.text)
+        check_utf8("corrupt: TEXT", arguments.text)
     if arguments.compare and arguments.corruption:
         raise UserError("corrupt: --compare puts every preset on the text; leave out --corruption")
     if arguments.task is not None and (arguments.corruption or arguments.vocabulary):
@@ -113,15 +113,6 @@ def _check(arguments: CorruptArguments) -> None:
             raise UserError(f"--{name.replace('_', '-')} {value} must be at least {least}")
     if arguments.input_length is not None and not arguments.stats:
         raise UserError("corrupt: --input-length is for --stats; examples are shown whole")
-
-
-def _check_text(text: str) -> None:
-    """UserError for other bytes than UTF-8, which Python keeps as lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        wrong = f"character {error.start + 1} is the byte 0x{ord(text[error.start]) & 0xFF:02x}"
-        raise UserError(f"corrupt: TEXT is not UTF-8: {wrong}; convert it first") from None
 
 
 def _check_file(flag: str, file: Path) -> None:

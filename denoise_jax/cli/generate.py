@@ -6,7 +6,7 @@ import sys
 
 import tyro
 
-from denoise_jax.cli.arguments import parse
+from denoise_jax.cli.arguments import check_utf8, parse
 from denoise_jax.cli.terminal import quiet
 from denoise_jax.errors import UserError
 
@@ -34,6 +34,8 @@ def main(argv: list[str]) -> int:
     arguments = parse(GenerateArguments, argv, "generate")
     if not arguments.texts:
         raise UserError("generate: give at least one text with <mask>")
+    for number, text in enumerate(arguments.texts, 1):
+        check_utf8(f"generate: text {number}", text)
     with quiet():
         from denoise_jax.evaluation.fill import check_texts, fill
         from denoise_jax.evaluation.load import load_model

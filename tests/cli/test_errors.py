@@ -64,6 +64,7 @@ CASES = {
         ["corrupt", "--task", "quickstart", "--corruption", "none"],
         "a task has its own",
     ),
+    "generate from other bytes": (["generate", "run", "a <mask>", "caf\udce9"], "text 2 is not UTF-8"),
     "generate nothing": (["generate", "run"], "text"),
 }
 

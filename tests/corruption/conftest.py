@@ -101,6 +101,7 @@ def traced() -> Callable[..., Callable[..., Noised]]:
 
     def trace(corruption):
         ragged, numbers = tf.RaggedTensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int64)
+        corruption = tf.autograph.experimental.do_not_convert(corruption)  # as in the preprocessor
 
         @tf.function(input_signature=[ragged, ragged, numbers, numbers])
         def graph(texts, sentences, steps, keys):

@@ -11,12 +11,11 @@ import tensorflow as tf
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.presets import PRESETS
 from denoise_jax.corruption.rates import Linear
-from denoise_jax.corruption.record import Op, TargetNoise
+from denoise_jax.corruption.record import TargetNoise
 from denoise_jax.corruption.span_corruption import span_corruption
-from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.data import preprocessors, tasks
 from denoise_jax.data.packing import DenoisingFeatureConverter
-from denoise_jax.data.vocabulary import EOS_ID, Vocabulary, seqio_vocabulary
+from denoise_jax.data.vocabulary import EOS_ID, Vocabulary
 from denoise_jax.errors import DataError
 from denoise_jax.kinds import TargetKind
 
@@ -38,19 +37,6 @@ def _task(name, texts, vocabulary_folder, corruption="bart_paper", language=None
         preprocessors=preprocessors.denoising(name, corruption, language=language),
         output_features=preprocessors.output_features(str(vocabulary_folder)),
     )
-
-
-def _read(task, *, limit=LIMIT, input_limit=2 * LIMIT, seed=0, num_shards=1, **how):
-    dataset = tasks.open_shard(
-        task,
-        "train",
-        lengths={"inputs": input_limit, "targets": limit},
-        num_shards=num_shards,
-        seed=seed,
-        training=False,
-        how=preprocessors.Reading(**how),
-    )
-    return list(dataset.as_numpy_iterator())
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +83,9 @@ def test_sentences_count_from_one_in_every_piece(pieces):
         assert set(np.diff(ids)) <= {0, 1}
 
 
-def test_examples_close_with_eos_and_carry_provenance(vocabulary_folder, speeches):
+def test_examples_close_with_eos_and_carry_provenance(vocabulary_folder, speeches, read_task):
     mask = Vocabulary(vocabulary_folder).mask_id
-    examples = _read(_task("a", speeches[:1], vocabulary_folder))
+    examples = read_task(_task("a", speeches[:1], vocabulary_folder))
     assert len(examples) > 100
     for example in examples:
         targets, inputs = example["targets"], example["inputs"]
@@ -117,8 +103,8 @@ def test_examples_close_with_eos_and_carry_provenance(vocabulary_folder, speeche
         np.testing.assert_array_equal(example["targets_source"], np.arange(1, len(targets) + 1))
 
 
-def test_long_inputs_are_cut_before_eos(vocabulary_folder, speeches):
-    for example in _read(_task("a", speeches[:1], vocabulary_folder), input_limit=16):
+def test_long_inputs_are_cut_before_eos(vocabulary_folder, speeches, read_task):
+    for example in read_task(_task("a", speeches[:1], vocabulary_folder), input_limit=16):
         assert len(example["inputs"]) <= 16
         assert example["inputs"][-1] == EOS_ID
         kept = example["inputs_source"][example["inputs_op"] == 1]
@@ -127,8 +113,8 @@ def test_long_inputs_are_cut_before_eos(vocabulary_folder, speeches):
         np.testing.assert_array_equal(np.sort(kept), visible, "what was cut off is not visible")
 
 
-def test_blank_documents_are_dropped(vocabulary_folder):
-    assert _read(_task("a", ["", " \n "], vocabulary_folder)) == []
+def test_blank_documents_are_dropped(vocabulary_folder, read_task):
+    assert read_task(_task("a", ["", " \n "], vocabulary_folder)) == []
 
 
 def _masks(examples):
@@ -141,10 +127,10 @@ def _agreement(first, second):
     return sum(a == b for a, b in pairs) / len(pairs)
 
 
-def test_noise_is_reproducible_and_follows_the_seed(vocabulary_folder, speeches):
+def test_noise_is_reproducible_and_follows_the_seed(vocabulary_folder, speeches, read_task):
     task = _task("a", speeches, vocabulary_folder)
-    assert _masks(_read(task, seed=1)) == _masks(_read(task, seed=1))
-    assert _agreement(_masks(_read(task, seed=1)), _masks(_read(task, seed=2))) < 0.65
+    assert _masks(read_task(task, seed=1)) == _masks(read_task(task, seed=1))
+    assert _agreement(_masks(read_task(task, seed=1)), _masks(read_task(task, seed=2))) < 0.65
 
 
 def test_epochs_get_new_noise(vocabulary_folder, speeches):
@@ -175,8 +161,8 @@ def _mixture(vocabulary_folder, speeches, corruption, rates, language=None):
     return tasks.with_vocabulary(mixture, str(vocabulary_folder))
 
 
-def test_mixture_keeps_provenance_and_takes_another_vocabulary(vocabulary_folder, speeches):
-    examples = _read(_mixture(vocabulary_folder, speeches, "text_infilling", [0.5, 0.5]))
+def test_mixture_keeps_provenance_and_takes_another_vocabulary(vocabulary_folder, speeches, read_task):
+    examples = read_task(_mixture(vocabulary_folder, speeches, "text_infilling", [0.5, 0.5]))
     assert set(preprocessors.PROVENANCE) < set(examples[0])
 
 
@@ -194,16 +180,16 @@ def test_starts_of_decoders_pass_through_a_mixture_and_packing(vocabulary_folder
         assert set(row["decoder_input_tokens"][first].tolist()) == {language}
 
 
-def test_tasks_with_a_language_and_tasks_without_are_not_mixed(vocabulary_folder, speeches):
+def test_tasks_with_a_language_and_tasks_without_are_not_mixed(vocabulary_folder, speeches, read_task):
     tasks_of = [
         _mixture(vocabulary_folder, speeches, "mbart", [1], language=language) for language in ("en_XX", None)
     ]
     both = seqio.Mixture("both", [(mixture.tasks[0], 1) for mixture in tasks_of])
     with pytest.raises(DataError, match="mixture 'both' cannot be mixed.*different features"):
-        _read(both)
+        read_task(both)
 
 
-def test_in_a_mixture_a_schedule_goes_by_each_tasks_share(vocabulary_folder, speeches):
+def test_in_a_mixture_a_schedule_goes_by_each_tasks_share(vocabulary_folder, speeches, read_task):
     """Three of four tokens of a step are the first task's, so its clock is three times as slow a token."""
 
     def mixed_curriculum(symbols):
@@ -223,7 +209,7 @@ def test_in_a_mixture_a_schedule_goes_by_each_tasks_share(vocabulary_folder, spe
             assert np.sum(example["targets_kind"] == TargetKind.MASKED) == math.ceil(rate * n)
             seen += n + 1
         assert seen > 10 * 400
-    assert set(_masks(_read(mixture, per_step=400))) <= expected, "the mixture finds the shares by itself"
+    assert set(_masks(read_task(mixture, per_step=400))) <= expected, "the mixture finds the shares by itself"
     with (
         pytest.raises(
             DataError, match="task 'mixed_plain.*the mixture has another; give the preprocessor the"
@@ -233,64 +219,9 @@ def test_in_a_mixture_a_schedule_goes_by_each_tasks_share(vocabulary_folder, spe
         mixture.tasks[0].get_dataset({"inputs": 80, "targets": LIMIT}, "train", shuffle=False, seed=0)
 
 
-def _ids_task(texts, vocabulary, corruption, length=None, **options):
-    """A task over ids, with another trainer's vocabulary perhaps; of one fixed length, if it is given."""
-
-    def dataset(split, shuffle_files, seed=None):
-        del split, shuffle_files, seed
-        spec = {"targets": tf.TensorSpec([length], tf.int32)}
-        return tf.data.Dataset.from_generator(
-            lambda: ({"targets": ids} for ids in texts), output_signature=spec
-        )
-
-    feature = seqio.Feature(vocabulary, add_eos=False, dtype=tf.int32)
-    return seqio.Task(
-        "ids",
-        source=seqio.FunctionDataSource(dataset, splits=["train"]),
-        preprocessors=[preprocessors.corrupt("ids", corruption, **options)],
-        output_features={"inputs": feature, "targets": feature},
-    )
-
-
-def test_ids_alone_are_a_task_of_two_lines(vocabulary_folder):
-    """Fixed lengths, texts that are empty, and texts longer than the targets may be."""
-    vocabulary = seqio_vocabulary(str(vocabulary_folder))
-    texts = [np.arange(100 + i, 110 + i) for i in range(100)]
-    for length in (10, None):
-        examples = _read(_ids_task(texts, vocabulary, "text_infilling", length))
-        assert [example["targets"].tolist() for example in examples] == [[*ids, EOS_ID] for ids in texts]
-        assert {np.sum(example["targets_kind"] == TargetKind.MASKED) for example in examples} == {3}
-    some_empty = [ids[: i % 3] for i, ids in enumerate(texts)]
-    examples = _read(_ids_task(some_empty, vocabulary, "token_masking"))
-    assert [len(example["targets"]) - 1 for example in examples] == [1, 2] * 33
-    assert _read(_ids_task([ids[:0] for ids in texts], vocabulary, "token_masking")) == []
-    numbered = _ids_task(some_empty, vocabulary, "token_masking")
-    number = lambda dataset: dataset.map(lambda e: {**e, "sentence_ids": tf.ones_like(e["targets"])})  # noqa: E731
-    examples = _read(numbered.replace(preprocessors=[number, *numbered.preprocessors]))
-    assert [len(example["targets"]) - 1 for example in examples] == [1, 2] * 33
-    for example in _read(_ids_task(texts, vocabulary, "none"), limit=6):
-        assert len(example["targets"]) == len(example["targets_kind"]) == 6
-        assert example["targets"][-1] == EOS_ID
-
-
-def test_other_vocabularies_need_their_symbols():
-    vocabulary = seqio.ByteVocabulary(extra_ids=1)
-    texts = [vocabulary.encode("A text of bytes.") for _ in range(10)]
-    with pytest.raises(DataError, match="task 'ids': nothing tells the mask of a ByteVocabulary.*symbols"):
-        _read(_ids_task(texts, vocabulary, "text_infilling"))
-    with pytest.raises(DataError, match="task 'ids': language='en' is a symbol of SentencePiece"):
-        _read(_ids_task(texts, vocabulary, "text_infilling", language="en"))
-    with pytest.raises(DataError, match="task 'ids': its PassThroughVocabulary has no eos_id"):
-        _read(_ids_task(texts, seqio.PassThroughVocabulary(512), "text_infilling"))
-    symbols = Symbols(mask_token=259, vocab_size=vocabulary.vocab_size, protected=(0, 1, 2))
-    for example in _read(_ids_task(texts, vocabulary, "text_infilling", symbols=symbols)):
-        assert example["inputs"][-1] == example["targets"][-1] == vocabulary.eos_id
-        assert 259 in example["inputs"]
-
-
 @pytest.mark.parametrize("preset", ["bart_fairseq", "t5_span", "prefix_lm", "pegasus", "handbook"])
-def test_presets_give_whole_examples(vocabulary_folder, speeches, preset):
-    for example in _read(_task("a", speeches[:1], vocabulary_folder, preset), with_text=True):
+def test_presets_give_whole_examples(vocabulary_folder, speeches, preset, read_task):
+    for example in read_task(_task("a", speeches[:1], vocabulary_folder, preset), with_text=True):
         for side, columns in {
             "inputs": ("inputs_source", "inputs_span", "inputs_op"),
             "targets": ("targets_source", "targets_kind"),
@@ -305,37 +236,23 @@ def test_presets_give_whole_examples(vocabulary_folder, speeches, preset):
         np.testing.assert_array_equal(example["inputs"][:-1][kept], example["text"][source])
 
 
-def test_long_outputs_are_cut_before_eos(vocabulary_folder, speeches):
+def test_long_outputs_are_cut_before_eos(vocabulary_folder, speeches, read_task):
     """Spans of one token, nine of ten hidden: a sentinel for each makes outputs longer than the text."""
 
     def dense(symbols):
         return span_corruption(symbols, noise_density=0.5, mean_noise_span_length=1.0, max_tokens=15)
 
-    for example in _read(_task("a", speeches[:1], vocabulary_folder, dense), limit=16):
+    for example in read_task(_task("a", speeches[:1], vocabulary_folder, dense), limit=16):
         assert len(example["targets"]) <= 16
         assert example["targets"][-1] == EOS_ID
 
 
-def test_sentinels_suffice_for_the_longest_text_that_both_sides_hold(vocabulary_folder):
-    """T5's way: texts without sentences, longer than what the decoder writes; and a word of one's own."""
-    vocabulary = seqio_vocabulary(str(vocabulary_folder))
-    texts = [np.arange(100, 500)] * 20
-    for example in _read(_ids_task(texts, vocabulary, "t5_span"), limit=90, input_limit=370):
-        sentinels = example["inputs"][example["inputs_op"] == Op.SENTINEL]
-        assert len(set(sentinels.tolist())) == len(sentinels) in (20, 21)
-        assert len(example["targets"]) == 60 + len(sentinels) + 1
-    for longest, options in ((488, {}), (600, {"max_tokens": 600})):
-        refused = _ids_task(texts, vocabulary, "t5_span", **options)
-        with pytest.raises(DataError, match=rf"max_tokens={longest} can need .* and the vocabulary has 24"):
-            _read(refused, limit=90, input_limit=400)
-
-
-def test_language_tokens_close_both_sides_and_start_the_decoder(vocabulary_folder, speeches):
+def test_language_tokens_close_both_sides_and_start_the_decoder(vocabulary_folder, speeches, read_task):
     """As mBART: sentences end in </s>, which travels with them, and nothing but the language closes."""
     language = Vocabulary(vocabulary_folder).symbol_id("en_XX")
     task = _task("a", speeches[:1], vocabulary_folder, "mbart", language="en_XX")
     ends = 0
-    for example in _read(task, with_text=True):
+    for example in read_task(task, with_text=True):
         assert example["inputs"][-1] == example["targets"][-1] == language
         assert example["decoder_start"].tolist() == [language]
         noise_of_ends = example["text_noise"][example["text"] == EOS_ID]
@@ -343,27 +260,27 @@ def test_language_tokens_close_both_sides_and_start_the_decoder(vocabulary_folde
         ends += len(noise_of_ends)
     assert ends > 50
     with pytest.raises(DataError, match="language='xx' is no control symbol"):
-        _read(_task("a", speeches[:1], vocabulary_folder, "mbart", language="xx"))
+        read_task(_task("a", speeches[:1], vocabulary_folder, "mbart", language="xx"))
 
 
-def test_schedules_follow_the_tokens_of_the_shard(vocabulary_folder, speeches):
+def test_schedules_follow_the_tokens_of_the_shard(vocabulary_folder, speeches, read_task):
     """The rate of an example is that of the training step that reads it: 0 at first, 0.5 from step 10 on."""
 
     def curriculum(symbols):
         return text_infilling(symbols, mask_prob=Linear(0.0, 0.5, steps=10))
 
     task = _task("a", speeches, vocabulary_folder, curriculum)
-    examples, seen = _read(task, per_step=400), 0
+    examples, seen = read_task(task, per_step=400), 0
     for example in examples:
         n = len(example["targets"]) - 1
         rate = Fraction(min(seen // 400, 10), 20)
         assert np.sum(example["targets_kind"] == TargetKind.MASKED) == math.ceil(rate * n)
         seen += n + 1
-    for number, example in enumerate(_read(task, per_step=20, packed=False)):
+    for number, example in enumerate(read_task(task, per_step=20, packed=False)):
         rate = Fraction(min(number // 20, 10), 20)
         masked = np.sum(example["targets_kind"] == TargetKind.MASKED)
         assert masked == math.ceil(rate * (len(example["targets"]) - 1))
-    for example in _read(task):  # nobody trains: the end of the schedule
+    for example in read_task(task):  # nobody trains: the end of the schedule
         masked = np.sum(example["targets_kind"] == TargetKind.MASKED)
         assert masked == math.ceil((len(example["targets"]) - 1) / 2)
 
@@ -382,7 +299,7 @@ def test_a_task_for_every_preset():
     assert {f"quickstart_{preset}" for preset in PRESETS} <= names
 
 
-def test_refusals(vocabulary_folder):
+def test_refusals(vocabulary_folder, read_task):
     with pytest.raises(DataError, match="did you mean quickstart"):
         tasks.find("quickstrat", ["tasks"])
     with pytest.raises(DataError, match="cannot import 'no_such_module'"):
@@ -390,7 +307,7 @@ def test_refusals(vocabulary_folder):
     with pytest.raises(DataError, match="no split 'dev'; it has test, train, validation"):
         tasks.check_splits(tasks.find("quickstart", ["tasks"]), ["dev"])
     with pytest.raises(DataError, match="'a'.*did you mean bart_paper"):
-        _read(_task("a", ["text"], vocabulary_folder, corruption="bart_papr"))
+        read_task(_task("a", ["text"], vocabulary_folder, corruption="bart_papr"))
     empty = seqio.Task(
         "empty",
         source=seqio.FileDataSource(tf.data.TextLineDataset, {"train": []}),
@@ -401,7 +318,7 @@ def test_refusals(vocabulary_folder):
         tasks.check_splits(empty, ["train"])
 
 
-def test_texts_are_what_stands_before_the_tokenizer(vocabulary_folder, tmp_path):
+def test_texts_are_what_stands_before_the_tokenizer(vocabulary_folder, tmp_path, read_task):
     (tmp_path / "lines.txt").write_text("A line.\nAnother.\n")
     task = seqio.Task(
         "lines",
@@ -413,7 +330,7 @@ def test_texts_are_what_stands_before_the_tokenizer(vocabulary_folder, tmp_path)
         output_features=preprocessors.output_features(str(vocabulary_folder)),
     )
     assert list(tasks.texts(task, "train")) == ["A line.", "Another."]
-    assert len(_read(task)) == 2
+    assert len(read_task(task)) == 2
     bare = task.replace(preprocessors=preprocessors.denoising("lines", "bart_paper"))
     with pytest.raises(DataError, match="a feature `text` is needed"):
         next(tasks.texts(bare, "train"))
