@@ -16,7 +16,7 @@ from denoise_jax.kinds import TargetKind
 # Look of a token: what the legend says.
 LOOKS = {
     "kept": "kept",
-    "moved": "moved: behind another token",
+    "moved": "moved: follows another token",
     "mask": "mask",
     "inserted": "inserted, for nothing",
     "replaced": "replaced",
