@@ -91,8 +91,9 @@ class DataConfig(_Section):
     tokens_per_step: int | None = Field(
         None,
         ge=1,
-        description="Target tokens in a step, by which schedules of the noise tell the time when packing; "
-        "default: those of full rows. In metrics.jsonl, train/tokens over log_every is the true figure.",
+        description="Tokens of clean text in a step, by which schedules of the noise tell the time when "
+        "packing; default: those of full rows. Where the decoder writes the whole text, train/tokens over "
+        "log_every in metrics.jsonl is the true figure.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the data order and of the noise.")
 

@@ -179,7 +179,7 @@ def corrupt(
         known_sentences = "sentence_ids" in dataset.element_spec
         longest = limits.get("targets") if known_sentences else sum(limits.values())
         apply = _build(task, corruption, known, max_tokens or longest)
-        share = _share(task, how.shares)
+        share = 1.0 if how.per_step is None else _share(task, how.shares)
 
         @_as_it_is
         def steps(seen, window):
