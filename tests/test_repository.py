@@ -96,6 +96,6 @@ def test_wheel_holds_the_packages_and_nothing_else(tmp_path):
         names = archive.namelist()
     folders = {name.split("/")[0] for name in names}
     allowed = {"denoise_jax", "tasks", "configs", f"denoise_jax-{PROJECT['version']}.dist-info"}
-    assert "denoise_jax/config.py" in names
+    assert {"denoise_jax/config.py", "denoise_jax/data/templates/noise.html.j2"} <= set(names)
     assert folders <= allowed, f"stray files in the wheel: {sorted(folders - allowed)}"
     assert any(name.endswith("licenses/LICENSE") for name in names)
