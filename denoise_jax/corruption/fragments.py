@@ -15,7 +15,7 @@ from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError, check_number
 from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, Op, write, writing
-from denoise_jax.corruption.rows import Rows, rows_of_sizes, take
+from denoise_jax.corruption.rows import Rows, put, rows_of_sizes, take
 from denoise_jax.corruption.symbols import Symbols
 
 
@@ -100,7 +100,6 @@ def _hide(
     ops = tf.where(is_random, int(Op.RANDOM), int(Op.MASK))
 
     def in_columns(values: tf.Tensor) -> tf.Tensor:
-        every = tf.range(noised.rows.columns)
-        return tf.dynamic_stitch([every, run], [tf.zeros(tf.shape(every), values.dtype), values])
+        return put(values, run, tf.zeros_like(noised.ids, values.dtype))
 
     return write(noised, in_columns(~stays), in_columns(ids), in_columns(ops))

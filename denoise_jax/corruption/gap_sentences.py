@@ -14,7 +14,7 @@ from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, Op, writing
-from denoise_jax.corruption.rows import Rows, rows_of_examples, take
+from denoise_jax.corruption.rows import Rows, put, rows_of_examples, take
 from denoise_jax.corruption.span_corruption import collapse
 from denoise_jax.corruption.symbols import Symbols
 
@@ -58,8 +58,7 @@ def gap_sentences(
         else:
             ranks = -_shared_with_rest(ids, sentence, rows, sentences)
         chosen = take(sentences.choose(tf.minimum(wanted, most), ranks), sentence)  # [c]
-        every = tf.range(noised.rows.columns)
-        run = tf.dynamic_stitch([every, columns], [tf.zeros_like(every), tf.where(chosen, sentence + 1, 0)])
+        run = put(tf.where(chosen, sentence + 1, 0), columns, tf.zeros_like(noised.ids))
         hidden, output_rows = rows.where(chosen)
         return collapse(noised, run, symbols.mask_token, Op.MASK)._replace(
             outputs=take(ids, hidden),

@@ -16,7 +16,16 @@ from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError, check_number
 from denoise_jax.corruption.rates import Rate, Schedule, check_budget
 from denoise_jax.corruption.record import Corruption, Noised, Op, delete, insert, keep, write
-from denoise_jax.corruption.rows import Rows, ascending, occurrences, rows_of_sizes, take
+from denoise_jax.corruption.rows import (
+    Rows,
+    ascending,
+    changes,
+    distances,
+    occurrences,
+    put,
+    rows_of_sizes,
+    take,
+)
 from denoise_jax.corruption.spans import SpanLaw, span_law
 from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.corruption.units import check_unit, units
@@ -132,8 +141,7 @@ def _covering(
         start = own.spread(u.starts)
         turn = own.spread(draw(key, "infilling.turn") % tf.maximum(u.sizes, 1))
         hidden = start + (hidden - start + turn) % own.spread(u.sizes)
-    every = tf.range(u.columns)
-    return tf.dynamic_stitch([every, hidden], [tf.zeros_like(every), number])
+    return put(number, hidden, tf.zeros_like(u.of))
 
 
 def _covering_overlap(u: Rows, starts: tf.Tensor, ends: tf.Tensor) -> tf.Tensor:
@@ -159,9 +167,8 @@ def _collapse(
         return delete(noised, covered)
     masked = write(noised, covered, symbols.mask_token, Op.MASK)
     if replace_length == 1:
-        first = tf.concat([[True], covering[1:] != covering[:-1]], 0)[: tf.size(covering)]
-        index, _ = noised.rows.where(~covered | first)
-        runs = tf.concat([index[1:], [noised.rows.columns]], 0) - index  # nothing else is left out
+        index, _ = noised.rows.where(~covered | changes(covering))
+        runs = distances(index, noised.rows.columns)  # nothing else is left out
         masked, covered = keep(masked, index), take(covered, index)
         masked = masked._replace(span=tf.where(covered, runs + 1, masked.span))
     if random_rate.never:

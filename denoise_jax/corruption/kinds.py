@@ -7,7 +7,7 @@ each of the whole window.
 import tensorflow as tf
 
 from denoise_jax.corruption.record import Noised, Op, TargetNoise
-from denoise_jax.corruption.rows import rows_of_sizes, take
+from denoise_jax.corruption.rows import distances, put, rows_of_sizes, take
 from denoise_jax.kinds import TargetKind
 
 
@@ -78,7 +78,7 @@ def _hidden_kinds(noised: Noised, replaced: tf.Tensor) -> tf.Tensor:
         [tf.zeros_like(noised.targets), tf.fill(tf.shape(first), int(TargetKind.MASKED)), own],
     )
     places = tf.cast(tf.where(begins > 0)[:, 0], tf.int32)
-    lengths = tf.concat([places[1:], [noised.target_rows.columns]], 0) - places
+    lengths = distances(places, noised.target_rows.columns)
     return rows_of_sizes(lengths).spread(take(begins, places))
 
 
@@ -87,15 +87,12 @@ def _moved(noised: Noised) -> tf.Tensor:
     kept, rows = noised.rows.where(noised.op == Op.KEEP)  # [v]
     source = take(noised.source, kept) - 1
     visible = tf.cast(tf.where(noised.target_noise == TargetNoise.VISIBLE)[:, 0], tf.int32)
-    ranks = tf.dynamic_stitch(  # of each target token among the visible ones
-        [tf.range(noised.target_rows.columns), visible],
-        [tf.zeros_like(noised.targets), tf.range(tf.size(visible))],
-    )
+    ranks = put(tf.range(tf.size(visible)), visible, tf.zeros_like(noised.targets))  # among the visible ones
     rank = take(ranks, source)
     # Behind the token before it, or, first of its example, where the visible ones of the examples before end.
     first = tf.boolean_mask(rows.starts, rows.sizes > 0)
     behind = tf.concat([[0], rank[:-1] + 1], 0)[: tf.size(rank)]
-    expected = tf.dynamic_stitch([tf.range(tf.size(rank)), first], [behind, first])
+    expected = put(first, first, behind)
     return tf.boolean_mask(source, rank != expected)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from denoise_jax.corruption.rows import Rows, rows_of_examples, rows_of_sizes, take
+from denoise_jax.corruption.rows import Rows, put, rows_of_examples, rows_of_sizes, take
 
 
 class Op(enum.IntEnum):
@@ -144,8 +144,7 @@ def permute(noised: Noised, index: tf.Tensor) -> Noised:
 
 def rearrange(noised: Noised, columns: tf.Tensor, moved: tf.Tensor) -> Noised:
     """The columns `columns` [c] become the old columns moved [c], the same ones in another order."""
-    every = tf.range(noised.rows.columns)
-    return permute(noised, tf.dynamic_stitch([every, columns], [every, moved]))
+    return permute(noised, put(moved, columns, tf.range(noised.rows.columns)))
 
 
 def keep(noised: Noised, index: tf.Tensor) -> Noised:
@@ -188,9 +187,7 @@ def insert(noised: Noised, before: tf.Tensor, rows: Rows, ids: tf.Tensor, op: in
     """
     columns = noised.rows.columns + tf.size(before)
     new = before + tf.range(tf.size(before))
-    is_new = tf.dynamic_stitch(
-        [tf.range(columns), new], [tf.zeros([columns], bool), tf.fill(tf.shape(new), True)]
-    )
+    is_new = put(tf.fill(tf.shape(new), True), new, tf.zeros([columns], bool))
     old = tf.cast(tf.where(~is_new)[:, 0], tf.int32)
     past = rows.spread(noised.target_rows.starts + noised.target_rows.sizes) + 1
     inside = before < rows.spread(noised.rows.starts + noised.rows.sizes)
@@ -289,5 +286,4 @@ def _flat(texts: tf.Tensor | tf.RaggedTensor) -> tuple[Rows, tf.Tensor]:
 def _marked(noised: Noised, where: tf.Tensor, noise: TargetNoise) -> tf.Tensor:
     """`target_noise` [m] with `noise` for the targets of the KEEP columns where `where` (bool [n]) is set."""
     places = take(noised.source, tf.cast(tf.where(where)[:, 0], tf.int32)) - 1
-    every = tf.range(noised.target_rows.columns)
-    return tf.dynamic_stitch([every, places], [noised.target_noise, tf.fill(tf.shape(places), int(noise))])
+    return put(tf.fill(tf.shape(places), int(noise)), places, noised.target_noise)

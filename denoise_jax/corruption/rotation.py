@@ -15,7 +15,7 @@ from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, Op, insert, rearrange
-from denoise_jax.corruption.rows import Rows, rows_of_sizes, take
+from denoise_jax.corruption.rows import Rows, changes, rows_of_sizes, take
 from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.corruption.units import UNITS, check_unit, units
 
@@ -96,8 +96,7 @@ def _units(
 
 def _pivots(number: tf.Tensor, rows: Rows, key: tf.Tensor) -> tf.Tensor:
     """Place in its row of the first column of a random unit, all alike: [e]; anything where there is none."""
-    begins = tf.concat([[True], number[1:] != number[:-1]], 0)[: tf.size(number)]
-    first, own = rows.where(begins)
+    first, own = rows.where(changes(number))
     one = own.starts + draw(key, "rotation.pivot") % tf.maximum(own.sizes, 1)
     return tf.gather(tf.concat([first, [0]], 0), one) - rows.starts
 

@@ -87,6 +87,21 @@ def blocks(order: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
     return tf.range(moved.columns) + moved.spread(begins - moved.starts)
 
 
+def changes(values: tf.Tensor) -> tf.Tensor:
+    """Whether each of the values [n] is another than the one before it, as the first always is: bool [n]."""
+    return tf.concat([[True], values[1:] != values[:-1]], 0)[: tf.size(values)]
+
+
+def distances(starts: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+    """How far it is from each of the ascending `starts` [k] to the next one, or to `end`: [k]."""
+    return tf.concat([starts[1:], [end]], 0) - starts
+
+
+def put(values: tf.Tensor, index: tf.Tensor, into: tf.Tensor) -> tf.Tensor:
+    """`into` [n] with values [k] at the places `index` [k]."""
+    return tf.dynamic_stitch([tf.range(tf.size(into)), index], [into, values])
+
+
 def take(values: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     """values[index], along the first axis, for a long index [n]: half the time of tf.gather."""
     return tf.gather_nd(values, index[:, tf.newaxis])

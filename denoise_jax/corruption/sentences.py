@@ -11,7 +11,7 @@ import tensorflow as tf
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, rearrange
-from denoise_jax.corruption.rows import Rows, ascending, blocks, take
+from denoise_jax.corruption.rows import Rows, ascending, blocks, changes, distances, put, take
 from denoise_jax.corruption.symbols import Symbols
 
 
@@ -44,15 +44,12 @@ def _sentences(noised: Noised, columns: tf.Tensor, rows: Rows) -> tuple[Rows, tf
     # An insertion at the end of an example has no token behind it, and belongs to the last sentence.
     last = rows.spread(noised.target_rows.starts + noised.target_rows.sizes)
     sentence = take(noised.sentence_ids, tf.minimum(take(noised.source, columns), last) - 1)
-    begins = tf.concat([[True], sentence[1:] != sentence[:-1]], 0)[: tf.size(sentence)]
-    starts, sentences = rows.where(begins)
-    return sentences, tf.concat([starts[1:], [rows.columns]], 0) - starts
+    starts, sentences = rows.where(changes(sentence))
+    return sentences, distances(starts, rows.columns)
 
 
 def _some(order: tf.Tensor, sentences: Rows, counts: tf.Tensor) -> tf.Tensor:
     """A shuffled `order` [s] made to move `counts` [e] sentences of each example only."""
     # The first few of a random order are a random subset, and stand in an order independent of it.
     chosen = tf.boolean_mask(order, sentences.place < sentences.spread(counts))
-    return tf.dynamic_stitch(
-        [tf.range(sentences.columns), ascending(chosen)], [tf.range(sentences.columns), chosen]
-    )
+    return put(chosen, ascending(chosen), tf.range(sentences.columns))

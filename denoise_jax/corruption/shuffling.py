@@ -13,7 +13,7 @@ from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import check_number
 from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, rearrange
-from denoise_jax.corruption.rows import Rows, argsort, take
+from denoise_jax.corruption.rows import Rows, argsort, put, take
 from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.corruption.units import check_unit, units
 
@@ -64,8 +64,7 @@ def _order(u: Rows, distance: int | None, rate: Rate, steps: tf.Tensor, key: tf.
     if rate.share == 1:
         return _shuffled(u, distance, key)
     chosen, rows = u.where(u.choose(rate.counts(u.sizes, steps), draw(key, "shuffling.choice", u)))
-    every = tf.range(u.columns)
-    return tf.dynamic_stitch([every, chosen], [every, take(chosen, _shuffled(rows, distance, key))])
+    return put(take(chosen, _shuffled(rows, distance, key)), chosen, tf.range(u.columns))
 
 
 def _shuffled(rows: Rows, distance: int | None, key: tf.Tensor) -> tf.Tensor:

@@ -16,7 +16,7 @@ from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import MAX_TOKENS, CorruptionError, check_number
 from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, Op, keep, write, writing
-from denoise_jax.corruption.rows import Rows, rows_of_sizes, take
+from denoise_jax.corruption.rows import Rows, changes, distances, put, rows_of_sizes, take
 from denoise_jax.corruption.symbols import Symbols
 
 MAX_MEAN = 10**6  # twice its fraction's denominator, times any int32, stays within int64
@@ -77,8 +77,7 @@ def span_corruption(
             turn = draw(key, "spans.turn") % tf.maximum(u.sizes, 1)
             place = (place + line.spread(turn)) % line.spread(u.sizes)
         hidden = take(columns, line.spread(u.starts) + place)
-        every = tf.range(noised.rows.columns)
-        covered = tf.dynamic_stitch([every, hidden], [tf.zeros_like(every), tf.ones_like(hidden)])
+        covered = put(tf.ones_like(hidden), hidden, tf.zeros_like(noised.ids))
         return _name(symbols, noised, covered)
 
     return writing(corrupt)
@@ -86,8 +85,7 @@ def span_corruption(
 
 def run_begins(noised: Noised, run: tf.Tensor) -> tf.Tensor:
     """Whether a run begins at each column, bool [n]: neighbours in an example with equal `run` [n], not 0."""
-    other = tf.concat([[True], run[1:] != run[:-1]], 0)[: tf.size(run)]
-    return (run > 0) & (other | (noised.rows.place == 0))
+    return (run > 0) & (changes(run) | (noised.rows.place == 0))
 
 
 def collapse(noised: Noised, run: tf.Tensor, ids: tf.Tensor | int, op: int) -> Noised:
@@ -96,7 +94,7 @@ def collapse(noised: Noised, run: tf.Tensor, ids: tf.Tensor | int, op: int) -> N
     `ids` is the id of these columns, or one for each of the n columns, of which a run's first counts.
     """
     index, _ = noised.rows.where((run == 0) | run_begins(noised, run))
-    lengths = tf.concat([index[1:], [noised.rows.columns]], 0) - index  # nothing but runs is left out
+    lengths = distances(index, noised.rows.columns)  # nothing but runs is left out
     written = keep(write(noised, run > 0, ids, op), index)
     return written._replace(span=tf.where(take(run, index) > 0, lengths + 1, written.span))
 
@@ -156,9 +154,8 @@ def _most_pieces(rate: Rate, mean: Fraction, max_tokens: int, random_roll: bool)
     with tf.init_scope():
         sizes = tf.range(2, max_tokens + 1)
         hide = _hide(Rate(float(rate.greatest), "noise_density"), sizes, tf.zeros_like(sizes, tf.int64))
-        if (
-            rate.schedule is not None
-        ):  # anything up to that; for as much, more tokens leave room for more spans
+        if rate.schedule is not None:
+            # Anything up to that; for as much, more tokens leave room for more spans.
             hide = tf.range(1, 1 + tf.reduce_max(hide))
             sizes = tf.fill(tf.shape(hide), max_tokens)
         spans = _spans(hide, sizes, mean)

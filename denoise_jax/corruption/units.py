@@ -8,7 +8,7 @@ from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Rate, check_budget
 from denoise_jax.corruption.record import Noised
-from denoise_jax.corruption.rows import Rows, blocks, occurrences, rows_of_sizes, take
+from denoise_jax.corruption.rows import Rows, blocks, occurrences, put, rows_of_sizes, take
 from denoise_jax.corruption.symbols import Symbols
 
 UNITS = ("token", "word")
@@ -29,7 +29,7 @@ class Units(NamedTuple):
             return take(tf.concat([values, tf.zeros([1], values.dtype)], 0), self.of)
         columns = tf.cast(tf.where(self.eligible)[:, 0], tf.int32)
         nothing = tf.zeros(tf.shape(self.eligible), values.dtype)
-        return tf.dynamic_stitch([tf.range(tf.size(nothing)), columns], [nothing, values])
+        return put(values, columns, nothing)
 
     def reordered(self, order: tf.Tensor) -> tf.Tensor:
         """Index into the eligible columns [c] that puts whole units into the order [u]: [c]."""
