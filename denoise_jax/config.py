@@ -14,17 +14,34 @@ class _Section(BaseModel):
 
 
 class ModelConfig(_Section):
-    """Shape of the encoder-decoder (BART: Lewis et al. 2019; mBART's pre-norm form by `norm_position`)."""
+    """Shape of the encoder-decoder: BART (Lewis et al. 2019), mBART (Liu et al. 2020), or a modern variant.
+
+    BART is the default. mBART: norm_position="pre", scale_embedding=True. Modern: norm_position="pre",
+    norm="rms", positions="rotary", gated_ffn=True, activation="silu", use_bias=False, embedding_norm=False.
+    """
 
     embed_dim: int = Field(768, ge=8, description="Width of the residual stream, D.")
     num_heads: int = Field(12, ge=1, description="Attention heads, H; must divide embed_dim.")
     ffn_dim: int = Field(3072, ge=8, description="Width of the feed-forward layer, F.")
     num_encoder_layers: int = Field(6, ge=1, description="Encoder layers.")
     num_decoder_layers: int = Field(6, ge=1, description="Decoder layers.")
-    max_positions: int = Field(1024, ge=8, description="Rows of each learned position table, tokens.")
+    max_positions: int = Field(
+        1024, ge=8, description="Longest row, tokens: rows of each learned position table."
+    )
+    positions: Literal["learned", "rotary"] = Field(
+        "learned", description="A table added to the embeddings (BART), or rotated queries and keys (RoPE)."
+    )
+    rope_theta: float = Field(
+        10_000.0, gt=1, description="RoPE: wavelength of the slowest rotation over 2 pi, tokens."
+    )
     activation: Literal["gelu", "gelu_tanh", "relu", "silu"] = Field(
         "gelu", description="Feed-forward non-linearity; gelu is the exact (erf) form, as in BART."
     )
+    gated_ffn: bool = Field(
+        False, description="Feed-forward multiplies a second linear map into the activation (GLU)."
+    )
+    use_bias: bool = Field(True, description="Biases on all linear maps, as in BART.")
+    norm: Literal["layer", "rms"] = Field("layer", description="Layer norm (BART) or RMSNorm.")
     norm_position: Literal["post", "pre"] = Field(
         "post", description="post: normalise after each residual sum (BART); pre: before each block (mBART)."
     )
@@ -45,6 +62,19 @@ class ModelConfig(_Section):
     activation_dropout: float = Field(
         0.0, ge=0, lt=1, description="Dropout after the feed-forward activation."
     )
+    encoder_layer_drop: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Chance that a step leaves an encoder layer out, for the whole batch.",
+    )
+    decoder_layer_drop: float = Field(0.0, ge=0, lt=1, description="The same for decoder layers.")
+    num_classes: int | None = Field(
+        None,
+        ge=2,
+        description="Classes of a head on the decoder's last token, in place of the vocabulary.",
+    )
+    classifier_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout inside the classification head.")
     init_std: float = Field(0.02, gt=0, le=1, description="Standard deviation of the normal initialisation.")
     compute_dtype: Literal["float32", "bfloat16"] = Field(
         "bfloat16", description="Dtype of activations and matmuls; parameters are float32 always."
@@ -61,17 +91,27 @@ class ModelConfig(_Section):
     def _heads_divide_width(self):
         if self.embed_dim % self.num_heads:
             raise ValueError(f"num_heads={self.num_heads} does not divide embed_dim={self.embed_dim}")
+        if self.positions == "rotary" and self.embed_dim // self.num_heads % 2:
+            raise ValueError(
+                f"positions='rotary' turns pairs of numbers, but embed_dim={self.embed_dim} over "
+                f"num_heads={self.num_heads} is odd"
+            )
         return self
 
 
 class DataConfig(_Section):
     """Which text, cut and packed how. All lengths are tokens and count the closing </s>."""
 
-    task: str = Field(description="SeqIO task or mixture; the task says which noise its text gets.")
+    task: str | None = Field(
+        None,
+        description="SeqIO task or mixture; the task says which noise its text gets. None: imported weights.",
+    )
     task_modules: tuple[str, ...] = Field(
         ("tasks",), description="Python modules imported first, so that they register their tasks."
     )
-    vocabulary: str = Field(description="Folder or .model file of the SentencePiece vocabulary.")
+    vocabulary: str | None = Field(
+        None, description="Folder or .model file of the vocabulary; None: that of training.init_from."
+    )
     batch_size: int = Field(
         ge=1, description="Rows per optimizer step, over all hosts and accumulation steps."
     )
@@ -183,6 +223,10 @@ class TrainingConfig(_Section):
         None, ge=1, description="Checkpoints at multiples of this are kept for ever."
     )
     evaluate_every: int = Field(1000, ge=0, description="Steps between validations; 0: none during training.")
+    init_from: str | None = Field(
+        None,
+        description="Run or checkpoint whose parameters a new run begins with, its shape and vocabulary too.",
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the initial parameters and of dropout.")
     writers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
         ("tensorboard",), description="Where metrics go besides metrics.jsonl."
@@ -202,6 +246,54 @@ class EvaluationConfig(_Section):
     )
 
 
+class GenerationConfig(_Section):
+    """How text is generated, in the terms of Hugging Face. Tokens are named, since ids differ by vocabulary.
+
+    `max_new_tokens` and `min_new_tokens` count what is written, the closing token too, but not the start.
+    """
+
+    max_new_tokens: int | None = Field(
+        None, ge=1, description="Longest output, tokens; None: data.piece_length."
+    )
+    min_new_tokens: int = Field(0, ge=0, description="No </s> before so many tokens are written.")
+    num_beams: int = Field(1, ge=1, description="Beams kept; 1: greedy, or sampling.")
+    num_return_sequences: int = Field(1, ge=1, description="Outputs for each prompt, best first.")
+    length_penalty: float = Field(
+        1.0, description="Beams: scores are divided by length to this power; above 0 favours long outputs."
+    )
+    early_stopping: bool | Literal["never"] = Field(
+        False,
+        description="Beams: true ends a prompt at num_beams finished outputs, false where no better one is "
+        "likely, never where none is possible.",
+    )
+    no_repeat_ngram_size: int = Field(0, ge=0, description="No n-gram of this size twice; 0: allowed.")
+    start: str | None = Field(None, description="Token that starts the decoder; None: the vocabulary's.")
+    language: str | None = Field(
+        None,
+        description="Token that closes the prompt and starts the decoder, as in mBART.",
+    )
+    forced_bos: str | None = Field(None, description="Token that is always written first.")
+    forced_eos: str | None = Field(None, description="Token that is written where the output would be cut.")
+    do_sample: bool = Field(False, description="Draw tokens instead of taking the likeliest.")
+    temperature: float = Field(1.0, gt=0, description="Sampling: logits are divided by it.")
+    top_k: int = Field(0, ge=0, description="Sampling: only the k likeliest tokens; 0: all.")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="Sampling: only the likeliest tokens that reach this probability."
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of sampling.")
+
+    @model_validator(mode="after")
+    def _options_agree(self):
+        if self.do_sample and self.num_beams > 1:
+            raise ValueError(f"do_sample goes with num_beams=1, not {self.num_beams}")
+        if not self.do_sample and self.num_return_sequences > self.num_beams:
+            raise ValueError(
+                f"num_return_sequences={self.num_return_sequences} is above num_beams={self.num_beams}: "
+                "raise num_beams or set do_sample"
+            )
+        return self
+
+
 class Config(_Section):
     """A complete run."""
 
@@ -212,9 +304,12 @@ class Config(_Section):
     parallel: ParallelConfig = ParallelConfig()
     training: TrainingConfig
     evaluation: EvaluationConfig = EvaluationConfig()
+    generation: GenerationConfig = GenerationConfig()
 
     @model_validator(mode="after")
     def _sections_agree(self):
+        if self.data.vocabulary is None and self.training.init_from is None:
+            raise ValueError("data.vocabulary is needed where no training.init_from is given")
         longest = max(self.data.input_length, self.data.target_length)
         if longest > self.model.max_positions:
             raise ValueError(
