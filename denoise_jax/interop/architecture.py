@@ -53,7 +53,13 @@ _VOCAB_SIZE = 50265
 _SPECIAL = {"pad_token_id": (0, 1), "eos_token_id": (1, 2), "bos_token_id": (3, 0)}
 
 # What both architectures compute, whatever our other fields say.
-_FIXED = {"positions": "learned", "gated_ffn": False, "use_bias": True, "norm": "layer", "embedding_norm": True}
+_FIXED = {
+    "positions": "learned",
+    "gated_ffn": False,
+    "use_bias": True,
+    "norm": "layer",
+    "embedding_norm": True,
+}
 
 
 def read_json(file: Path) -> dict:
@@ -83,8 +89,8 @@ def read_model_config(values: Mapping, compute_dtype: str) -> ModelConfig:
         sides = [_value(values, f"{side}_{theirs}", default) for side in ("encoder", "decoder")]
         if sides[0] != sides[1]:
             raise ConfigError(
-                f"{CONFIG}: encoder_{theirs}={sides[0]} and decoder_{theirs}={sides[1]} differ; here both sides "
-                f"have one {ours}"
+                f"{CONFIG}: encoder_{theirs}={sides[0]} and decoder_{theirs}={sides[1]} differ; here "
+                f"both sides have one {ours}"
             )
         fields[ours] = sides[0]
     activation = _value(values, "activation_function", "gelu")
@@ -145,7 +151,7 @@ def _check_old_fields(values: Mapping, model_type: str) -> None:
                 f"{CONFIG}: {field}={found!r} is not what model_type={model_type!r} computes ({value!r})"
             )
     if values.get("quantization_config"):
-        raise ConfigError(f"{CONFIG}: quantization_config: quantised weights are not read; save them as float32")
+        raise ConfigError(f"{CONFIG}: quantization_config: quantised weights are not read")
 
 
 def _num_labels(values: Mapping) -> int:

@@ -18,8 +18,9 @@ def check_new(folder: Path, argument: str) -> None:
 
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder`, which takes its name when the block ends well and is else removed."""
+    """A temporary folder beside `folder`: it takes its name when the block ends well, and is else removed."""
     folder = folder.absolute()
+    new = [parent for parent in folder.parents if not parent.exists()]  # innermost first
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
@@ -30,4 +31,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         temporary.replace(folder)  # an empty folder there is replaced
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process may have put something there
+            for parent in new:
+                parent.rmdir()
         raise

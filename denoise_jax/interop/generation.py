@@ -11,19 +11,13 @@ from denoise_jax.interop.architecture import CONFIG, read_json
 
 GENERATION_CONFIG = "generation_config.json"
 
-# Fields of the same name and meaning; None in a file is the default.
-_SAME = (
-    "num_beams",
-    "num_return_sequences",
-    "length_penalty",
-    "early_stopping",
-    "no_repeat_ngram_size",
-    "do_sample",
-    "temperature",
-    "top_p",
-)
+# Fields of the same name and meaning; null in a file is the default. Of the last two groups transformers
+# warns where there are no beams, or no sampling.
+_SAME = ("num_beams", "num_return_sequences", "no_repeat_ngram_size", "do_sample")
+_BEAMS = ("length_penalty", "early_stopping")
+_SAMPLING = ("temperature", "top_k", "top_p")
 _TOKENS = {"forced_bos": "forced_bos_token_id", "forced_eos": "forced_eos_token_id"}
-_LENGTHS = ("max_length", "max_new_tokens", "min_length", "min_new_tokens", "top_k")
+_LENGTHS = ("max_length", "max_new_tokens", "min_length", "min_new_tokens")
 _START = "decoder_start_token_id"
 _TOP_K = 50  # what transformers samples from where a file does not say
 
@@ -95,12 +89,14 @@ def read_generation_config(
     file = GENERATION_CONFIG if own_file else CONFIG
     values = {field: value for field, value in read_json(folder / file).items() if value is not None}
     notes = _foreign(values, file, own_file)
-    fields = {field: values[field] for field in _SAME if field in values}
+    fields = {field: values[field] for field in (*_SAME, *_BEAMS, *_SAMPLING) if field in values}
     if fields.get("do_sample") and fields.get("num_beams", 1) > 1:
-        notes.append(f"{file}: do_sample with num_beams={fields['num_beams']} is not taken over: beams, no sampling")
+        notes.append(
+            f"{file}: do_sample with num_beams={fields['num_beams']} is not taken over: beams, no sampling"
+        )
         fields["do_sample"] = False
     if fields.get("do_sample"):
-        fields["top_k"] = values.get("top_k", _TOP_K)
+        fields.setdefault("top_k", _TOP_K)
     fields |= _lengths(values, max_positions)
     for ours, theirs in {**_TOKENS, "start": _START}.items():
         if theirs in values and not (ours == "start" and values[theirs] == start_id):
@@ -115,7 +111,7 @@ def read_generation_config(
 
 def _foreign(values: Mapping, file: str, own_file: bool) -> list[str]:
     """A line on each setting that would change what is written, and is not known here."""
-    known = {*_SAME, *_LENGTHS, *_TOKENS.values(), _START, *_HARMLESS}
+    known = {*_SAME, *_BEAMS, *_SAMPLING, *_LENGTHS, *_TOKENS.values(), _START, *_HARMLESS}
     # A config.json is full of other things; there only settings of generation are looked for.
     names = [name for name in values if name not in known and (own_file or name in _FOREIGN)]
     return [
@@ -146,7 +142,11 @@ def _token(index, field: str, file: str, token_name: Callable[[int], str]) -> st
 
 
 def write_generation_config(
-    config: GenerationConfig, token_id: Callable[[str], int], special_ids: Mapping, start_id: int, longest: int
+    config: GenerationConfig,
+    token_id: Callable[[str], int],
+    special_ids: Mapping,
+    start_id: int,
+    longest: int,
 ) -> dict:
     """A generation_config.json.
 
@@ -157,12 +157,12 @@ def write_generation_config(
       longest: tokens that are written where `config.max_new_tokens` is None.
     """
     start = config.language or config.start
+    fields = [*_SAME, *(_BEAMS if config.num_beams > 1 else ()), *(_SAMPLING if config.do_sample else ())]
     return {
         **special_ids,
         _START: start_id if start is None else token_id(start),
         **{theirs: token_id(name) for ours, theirs in _TOKENS.items() if (name := getattr(config, ours))},
-        **{field: getattr(config, field) for field in _SAME},
-        "top_k": config.top_k,
+        **{field: getattr(config, field) for field in fields},
         "max_length": (config.max_new_tokens or longest) + 1,
         "min_length": config.min_new_tokens + 1 if config.min_new_tokens else 0,
     }

@@ -1,4 +1,4 @@
-"""Tensors in safetensors files: read by name from one file or from shards, and written. Nothing is unpickled."""
+"""Tensors in safetensors files: from one file or from shards, by name, and back. Nothing is unpickled."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +23,7 @@ DTYPES = {
 
 _CONVERSION = (
     'python -c "import transformers as t; m = t.AutoModelForSeq2SeqLM.from_pretrained({folder!r}); '
-    "m.save_pretrained({output!r}, safe_serialization=True); "
+    "m.save_pretrained({output!r}); "
     't.AutoTokenizer.from_pretrained({folder!r}).save_pretrained({output!r})"'
 )
 
@@ -43,11 +43,13 @@ class TensorFiles:
         self._files: dict[str, tuple[Path, str]] = {}  # name → file and the name in it
         self._open: tuple[Path, object] | None = None
         for file in _files(self.folder):
-            for full in self._handle(file).keys():
+            for full in self._handle(file).keys():  # noqa: SIM118  (it is no dict)
                 name = full.removeprefix("model.")
                 if name in self._files:
                     other, other_name = self._files[name]
-                    raise CheckpointError(f"tensor {full} of {file} is there twice: also {other_name} of {other}")
+                    raise CheckpointError(
+                        f"tensor {full} of {file} is there twice: also {other_name} of {other}"
+                    )
                 self._files[name] = file, full
         self._check_index()
 
@@ -70,8 +72,7 @@ class TensorFiles:
         """float32, float16 or bfloat16; CheckpointError for any other."""
         found = self._slice(name).get_dtype()
         if found not in FLOATS:
-            known = ", ".join(FLOATS)
-            raise CheckpointError(f"{self.where(name)} is {found}; {known} are read, so save the model in one of them")
+            raise CheckpointError(f"{self.where(name)} is {found}; only {', '.join(FLOATS)} are read")
         return FLOATS[found]
 
     def read(self, name: str) -> np.ndarray:
@@ -103,7 +104,9 @@ class TensorFiles:
         for full, shard in _weight_map(self.folder).items():
             file, _ = self._files.get(full.removeprefix("model."), (None, None))
             if file is None or file.name != shard:
-                raise CheckpointError(f"{self.folder / INDEX} names tensor {full} of {shard}, which is not in it")
+                raise CheckpointError(
+                    f"{self.folder / INDEX} names tensor {full} of {shard}, which is not in it"
+                )
 
 
 def _files(folder: Path) -> list[Path]:
@@ -117,8 +120,8 @@ def _files(folder: Path) -> list[Path]:
     if pickles:
         line = _CONVERSION.format(folder=str(folder), output=f"{folder}-safetensors")
         raise CheckpointError(
-            f"{folder} has weights only as a pickle, {pickles[0]}, which can run code when it is read and is not "
-            f"read here; where transformers and torch are installed and you trust the file, convert it: {line}"
+            f"{folder} has weights only as a pickle, {pickles[0]}: reading it can run code, so it is not read "
+            f"here; where transformers and torch are installed, and if you trust the file, convert it: {line}"
         )
     raise CheckpointError(f"{folder} has neither {WEIGHTS} nor {INDEX}")
 
@@ -132,7 +135,9 @@ def _weight_map(folder: Path) -> dict[str, str]:
         shards = json.loads(file.read_bytes())["weight_map"]
         outside = [shard for shard in shards.values() if Path(shard).name != shard]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f'{file} is no index of shards: a JSON object with "weight_map" is needed') from None
+        raise CheckpointError(
+            f'{file} is no index of shards: a JSON object with "weight_map" is needed'
+        ) from None
     if outside:
         raise CheckpointError(f"{file} names {outside[0]!r}, which is not a file of its folder")
     if not shards:

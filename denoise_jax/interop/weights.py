@@ -7,6 +7,7 @@ the layers of a stack are laid on a leading axis. No number is rounded on the wa
 Shape letters: V rows of their token table, W rows of ours, D width.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -50,25 +51,36 @@ def read_params(
         a token without a row gets the mean of all rows.
 
     Raises:
-      CheckpointError: a tensor is missing, not expected, of another shape, or not the copy that it should be; or
-        `rows` is not the size of the vocabulary.
+      CheckpointError: a tensor is missing, not expected, of another shape, or not the copy that it should
+        be; or `rows` is not the size of the vocabulary.
     """
     if rows != len(original_ids) and not resize_vocabulary:
         raise CheckpointError(
-            f"{files.folder}: the token table has {rows} rows (vocab_size), the tokenizer {len(original_ids)} "
-            "tokens; with --resize-vocabulary rows beyond the tokenizer are dropped, and tokens without a row "
-            "get the mean of all rows"
+            f"{files.folder}: the token table has {rows} rows (vocab_size), the tokenizer "
+            f"{len(original_ids)} tokens; with --resize-vocabulary rows beyond the tokenizer are dropped, and "
+            "tokens without a row get the mean of all rows"
         )
     wanted = list(parts(config, rows))
     source = _table_name(files, config)
     _check_names(files, {source if part.name == TABLE else part.name for part in wanted})
     _check_copies(files, config, source)
     _check_bias(files, rows)
-    leaves = {path: np.zeros(shape, np.float32) for path, shape in leaf_shapes(config, len(original_ids)).items()}
+    leaves = {
+        path: np.zeros(shape, np.float32) for path, shape in leaf_shapes(config, len(original_ids)).items()
+    }
     for part in track(wanted):
         tensor = _read(files, source if part.name == TABLE else part.name, part.shape)
         _put(leaves[part.path], part, tensor, original_ids)
     return _nested(leaves)
+
+
+def compute_dtype(files: TensorFiles) -> str:
+    """What the activations of these weights should be: bfloat16 where the weights are, and float32 otherwise.
+
+    float16 has more digits than bfloat16, which would round such weights.
+    """
+    table = next((name for name in (TABLE, *TABLE_COPIES, OUTPUT) if name in files), None)
+    return "bfloat16" if table and files.dtype(table) == "bfloat16" else "float32"
 
 
 def _put(leaf: np.ndarray, part: Part, tensor: np.ndarray, original_ids: np.ndarray) -> None:
@@ -95,17 +107,17 @@ def _rows(table_VD: np.ndarray, original_ids: np.ndarray) -> np.ndarray:
 def tensors(
     params: Mapping, config: ModelConfig, original_ids: np.ndarray, dtype: str = "float32"
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, array) of each of their tensors, in the order of `tensor_sizes`; made when asked for."""
+    """(name, array) of each of their tensors, in the order of `tensor_sizes`; made when asked for.
+
+    `params` are NumPy arrays, nested as ours are. CheckpointError for a number that `dtype` cannot hold.
+    """
     for part, name in _written(config, len(original_ids)):
         if part is None:
             yield name, np.zeros((1, len(original_ids)), DTYPES[dtype])
             continue
-        leaf = params
-        for word in part.path:
-            leaf = leaf[word]
-        yield name, _take(np.asarray(leaf if part.layer is None else leaf[part.layer]), part, original_ids).astype(
-            DTYPES[dtype]
-        )
+        leaf = functools.reduce(lambda node, word: node[word], part.path, params)
+        tensor = _take(leaf if part.layer is None else leaf[part.layer], part, original_ids)
+        yield name, _cast(tensor, name, dtype)
 
 
 def _take(leaf: np.ndarray, part: Part, original_ids: np.ndarray) -> np.ndarray:
@@ -118,6 +130,14 @@ def _take(leaf: np.ndarray, part: Part, original_ids: np.ndarray) -> np.ndarray:
     if part.kind == "positions":
         return np.concatenate([np.zeros((POSITION_OFFSET, leaf.shape[1]), np.float32), leaf])
     return leaf.T
+
+
+def _cast(tensor: np.ndarray, name: str, dtype: str) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        cast = tensor.astype(DTYPES[dtype])
+    if not np.isfinite(cast).all() and np.isfinite(tensor).all():
+        raise CheckpointError(f"tensor {name} holds numbers beyond {dtype}; choose another --dtype")
+    return cast
 
 
 def tensor_sizes(config: ModelConfig, rows: int, dtype: str = "float32") -> dict[str, int]:
@@ -136,12 +156,10 @@ def _written(config: ModelConfig, rows: int) -> Iterator[tuple[Part | None, str]
     decoder for others too, though the original BART has one: it is written three times then.
     """
     for part in parts(config, rows):
-        if part.kind == "output" and config.num_classes:
-            continue
         yield part, full_name(part.name)
         if part.name == TABLE and not config.tie_embeddings:
             yield from ((part, full_name(copy)) for copy in TABLE_COPIES)
-    if not config.num_classes:
+    if config.num_classes is None:
         yield None, BIAS
 
 
@@ -155,7 +173,8 @@ def _check_names(files: TensorFiles, wanted: set[str]) -> None:
     missing = sorted(wanted - set(files))
     if missing:
         raise CheckpointError(
-            f"{files.folder} lacks tensor {full_name(missing[0])} ({len(missing)} of {len(wanted)} are missing)"
+            f"{files.folder} lacks tensor {full_name(missing[0])} "
+            f"({len(missing)} of {len(wanted)} are missing)"
         )
     known = wanted | {TABLE, OUTPUT, BIAS, *TABLE_COPIES, *_IGNORED}
     unexpected = sorted(set(files) - known)
@@ -167,7 +186,7 @@ def _check_names(files: TensorFiles, wanted: set[str]) -> None:
 
 
 def _check_copies(files: TensorFiles, config: ModelConfig, source: str) -> None:
-    """The table is one here: copies under other names must be the same to the bit."""
+    """The table is one here: copies under other names must be equal."""
     copies = (TABLE, *TABLE_COPIES) + ((OUTPUT,) if config.tie_embeddings else ())
     found = [name for name in copies if name in files and name != source]
     table = files.read(source) if found else None
@@ -183,7 +202,9 @@ def _check_copies(files: TensorFiles, config: ModelConfig, source: str) -> None:
 def _check_bias(files: TensorFiles, rows: int) -> None:
     """The bias of the logits is zero in every published model, and has no place here."""
     if BIAS in files and np.any(_read(files, BIAS, (1, rows))):
-        raise CheckpointError(f"{files.where(BIAS)} is not zero; a bias of the logits has no place in this model")
+        raise CheckpointError(
+            f"{files.where(BIAS)} is not zero; a bias of the logits has no place in this model"
+        )
 
 
 def _read(files: TensorFiles, name: str, shape: tuple[int, ...]) -> np.ndarray:
