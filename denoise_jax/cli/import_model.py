@@ -23,7 +23,7 @@ class ImportArguments:
     run: tyro.conf.Positional[str]
     """Folder to make."""
     resize_vocabulary: bool = False
-    """Where table and tokenizer differ in size: drop rows without a token, give tokens without one the mean."""
+    """If table and tokenizer differ in size: drop rows without a token, give tokens without one the mean."""
 
 
 def main(argv: list[str]) -> int:

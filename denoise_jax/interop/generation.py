@@ -127,7 +127,7 @@ def _lengths(values: Mapping, max_positions: int) -> dict[str, int]:
     longest = values.get("max_new_tokens", values.get("max_length", 0) - 1)
     if longest > 0:
         lengths["max_new_tokens"] = min(longest, max_positions)
-    lengths["min_new_tokens"] = max(values.get("min_new_tokens", 0), values.get("min_length", 0) - 1)
+    lengths["min_new_tokens"] = values.get("min_new_tokens", max(values.get("min_length", 0) - 1, 0))
     return lengths
 
 

@@ -4,6 +4,7 @@ Shape letters: V rows of the token table, P positions, D width, N and M the side
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Literal
 
@@ -86,8 +87,9 @@ def full_name(name: str) -> str:
     return name if name.startswith(("lm_head", BIAS, "classification_head")) else f"model.{name}"
 
 
+@functools.lru_cache
 def leaf_shapes(config: ModelConfig, vocab_size: int) -> dict[tuple[str, ...], tuple[int, ...]]:
-    """Shape of each leaf of our parameters, by its path."""
+    """Shape of each leaf of our parameters, by its path; made once for a configuration."""
     shapes = jax.eval_shape(lambda: init_params(config, vocab_size, jax.random.key(0)))
     leaves = jax.tree_util.tree_leaves_with_path(shapes)
     return {tuple(key.key for key in path): leaf.shape for path, leaf in leaves}

@@ -120,7 +120,7 @@ def _files(folder: Path) -> list[Path]:
     if pickles:
         line = _CONVERSION.format(folder=str(folder), output=f"{folder}-safetensors")
         raise CheckpointError(
-            f"{folder} has weights only as a pickle, {pickles[0]}: reading it can run code, so it is not read "
+            f"{folder} has weights only as a pickle, {pickles[0]}: reading one can run code. It is not read "
             f"here; where transformers and torch are installed, and if you trust the file, convert it: {line}"
         )
     raise CheckpointError(f"{folder} has neither {WEIGHTS} nor {INDEX}")

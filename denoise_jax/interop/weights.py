@@ -57,8 +57,8 @@ def read_params(
     if rows != len(original_ids) and not resize_vocabulary:
         raise CheckpointError(
             f"{files.folder}: the token table has {rows} rows (vocab_size), the tokenizer "
-            f"{len(original_ids)} tokens; with --resize-vocabulary rows beyond the tokenizer are dropped, and "
-            "tokens without a row get the mean of all rows"
+            f"{len(original_ids)} tokens; with --resize-vocabulary rows beyond the tokenizer are dropped, "
+            "and tokens without a row get the mean of all rows"
         )
     wanted = list(parts(config, rows))
     source = _table_name(files, config)
