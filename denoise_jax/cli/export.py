@@ -77,10 +77,7 @@ def _descriptions(model, dtype: str) -> tuple[dict, dict]:
     generation = write_generation_config(
         settings, token_id, special_ids(original_ids), start_id, model.config.data.piece_length
     )
-    described = write_model_config(
-        model.config.model, original_ids, generation["decoder_start_token_id"], dtype
-    )
-    return described, generation
+    return write_model_config(model.config.model, original_ids, generation, dtype), generation
 
 
 def _write_weights(model, folder: Path, dtype: str, max_shard_bytes: int) -> tuple[int, int]:

@@ -186,12 +186,14 @@ def special_ids(original_ids: np.ndarray) -> dict[str, int]:
     return {field: int(original_ids[place]) for field, (place, _) in _SPECIAL.items()}
 
 
-def write_model_config(config: ModelConfig, original_ids: np.ndarray, start_id: int, dtype: str) -> dict:
+def write_model_config(
+    config: ModelConfig, original_ids: np.ndarray, generation: Mapping, dtype: str
+) -> dict:
     """A config.json for transformers.
 
     Args:
       original_ids: int [len(vocabulary)]; their id of each of ours.
-      start_id: their id of the token that starts the decoder.
+      generation: what their generation_config.json holds; they expect some of it here too.
       dtype: of the tensors in the folder.
 
     Raises:
@@ -219,8 +221,10 @@ def write_model_config(config: ModelConfig, original_ids: np.ndarray, start_id: 
         },
         "activation_function": activations[config.activation],
         **special_ids(original_ids),
-        "decoder_start_token_id": start_id,
-        "forced_eos_token_id": None,  # or transformers takes 2; generation_config.json says what is wanted
+        "decoder_start_token_id": generation["decoder_start_token_id"],
+        # Given as null too, since transformers would otherwise take 2.
+        "forced_eos_token_id": generation.get("forced_eos_token_id"),
+        "is_decoder": False,
         "dtype": dtype,
         "use_cache": True,
     }

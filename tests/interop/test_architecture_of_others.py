@@ -16,6 +16,7 @@ from denoise_jax.interop.architecture import (
     write_model_config,
 )
 
+GENERATION = {"decoder_start_token_id": 2}
 IDS = np.array([1, 2, 3, 0, *range(4, 50)], np.int32)
 
 # The config.json of a published bart-large from the days when it held all that fairseq knew.
@@ -144,7 +145,7 @@ def test_refused_by_name(values, told):
 )
 def test_what_is_written_is_read(fields):
     model = ModelConfig(compute_dtype="float32", scan_layers=False, remat="none", **fields)
-    written = write_model_config(model, IDS, 2, "float32")
+    written = write_model_config(model, IDS, GENERATION, "float32")
     assert read_model_config(json.loads(json.dumps(written)), "float32") == model
     assert table_rows(written) == len(IDS)
     check_special_ids(written, IDS)
@@ -162,7 +163,7 @@ def test_what_is_written_is_read(fields):
 )
 def test_what_neither_has_is_not_exported(field, value):
     with pytest.raises(ConfigError, match=f"model.{field}={value!r} cannot be exported"):
-        write_model_config(ModelConfig(**{field: value}), IDS, 2, "float32")
+        write_model_config(ModelConfig(**{field: value}), IDS, GENERATION, "float32")
 
 
 def test_ids_of_another_tokenizer():

@@ -94,8 +94,10 @@ def test_import_and_export_give_the_folder_back(imported, original, tmp_path, ca
     for name in TOKENIZER:
         assert (out / name).read_bytes() == (original[1] / name).read_bytes()
     assert json.loads((out / "generation_config.json").read_text()) == SETTINGS
-    config = transformers.AutoConfig.from_pretrained(out)
-    assert config.to_diff_dict() == original[0].config.to_diff_dict() | {"dtype": config.dtype}
+    configs = [json.loads((folder / "config.json").read_text()) for folder in (original[1], out)]
+    unread = ("transformers_version", "id2label", "label2id")  # of a model without classes
+    wanted = {name: value for name, value in configs[0].items() if name not in unread}
+    assert configs[1] == wanted
 
 
 def test_transformers_loads_what_is_exported(imported, original, tmp_path, capfd):
