@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--max-shard-size {arguments.max_shard_size} must be above 0")
     folder = Path(arguments.folder)
     with quiet():
-        from denoise_jax.data.vocabulary import tokenizer_files
+        from denoise_jax.data.tokenizer_files import tokenizer_files
         from denoise_jax.evaluation.load import load_model
         from denoise_jax.interop.architecture import CONFIG
         from denoise_jax.interop.folder import check_new, whole_folder

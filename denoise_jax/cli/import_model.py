@@ -53,6 +53,7 @@ def _import(
     """Fills the run's folder; returns a line on it, and a line on each setting that has no place here."""
     with quiet():
         from denoise_jax.data import vocabulary as vocabularies
+        from denoise_jax.data.huggingface_tokenizer import from_huggingface
         from denoise_jax.interop.architecture import check_special_ids, read_model_config, table_rows
         from denoise_jax.interop.generation import read_generation_config
         from denoise_jax.interop.weights import compute_dtype, read_params
@@ -60,7 +61,7 @@ def _import(
         from denoise_jax.training.checkpoint import Checkpointer
         from denoise_jax.training.state import count_parameters
 
-    kept = vocabularies.from_huggingface(files.folder)
+    kept = from_huggingface(files.folder)
     place = temporary / run_folder.VOCABULARY
     place.mkdir()
     for name, content in kept.items():
