@@ -54,7 +54,12 @@ def _import(
     with quiet():
         from denoise_jax.data import vocabulary as vocabularies
         from denoise_jax.data.huggingface_tokenizer import from_huggingface
-        from denoise_jax.interop.architecture import check_special_ids, read_model_config, table_rows
+        from denoise_jax.interop.architecture import (
+            check_special_ids,
+            label_notes,
+            read_model_config,
+            table_rows,
+        )
         from denoise_jax.interop.generation import read_generation_config
         from denoise_jax.interop.weights import compute_dtype, read_params
         from denoise_jax.training import run_folder
@@ -87,7 +92,7 @@ def _import(
         f"{values['model_type']}: {count_parameters({'params': params}):,} parameters, "
         f"{len(vocabulary):,} tokens, {model.max_positions:,} positions, to compute in {model.compute_dtype}"
     )
-    return summary, notes
+    return summary, [*label_notes(values), *notes]
 
 
 def _config(run: Path, model, generation):

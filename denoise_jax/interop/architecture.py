@@ -67,7 +67,9 @@ def read_json(file: Path) -> dict:
     try:
         values = json.loads(file.read_bytes())
     except FileNotFoundError:
-        raise CheckpointError(f"{file.parent} has no {file.name}; give the folder of a downloaded model") from None
+        raise CheckpointError(
+            f"{file.parent} has no {file.name}; give a model's folder"
+        ) from None
     except ValueError as error:
         raise CheckpointError(f"{file} is not JSON: {error}") from None
     if not isinstance(values, dict):
@@ -160,6 +162,17 @@ def _num_labels(values: Mapping) -> int:
     if number < 2:
         raise ConfigError(f"{CONFIG}: num_labels={number}: a head here tells classes apart, and needs two")
     return number
+
+
+def label_notes(values: Mapping) -> list[str]:
+    """A line on names of classes, which have no place in our configuration; none where they say nothing."""
+    names = values.get("id2label") or {}
+    if _architecture(values)[1] != _CLASSIFICATION or all(
+        name.startswith("LABEL_") for name in names.values()
+    ):
+        return []
+    told = ", ".join(f"{number} {name}" for number, name in names.items())
+    return [f"{CONFIG}: id2label is not taken over; classes are numbers here: {told}"]
 
 
 def _value(values: Mapping, field: str, default):

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from denoise_jax.cli.main import main
 from denoise_jax.config import Config
+from denoise_jax.data import vocabulary as vocabularies
 from denoise_jax.evaluation.load import load_model
 from denoise_jax.model.transformer import init_params, module
 from denoise_jax.training.checkpoint import Checkpointer
@@ -122,37 +123,38 @@ def test_exported_in_half_precision(imported, original, tmp_path, dtype):
 
 
 @pytest.fixture(scope="module")
-def runs(tiny_config, tmp_path_factory):
-    """Runs of this project: one trained for six steps (pre-norm), one with random parameters (post-norm)."""
-    folder = tmp_path_factory.mktemp("runs")
-    (folder / "config.json").write_text(tiny_config.model_dump_json())
-    assert main(["train", str(folder / "config.json"), "--workdir", str(folder / "trained")]) == 0
-    trained = load_model(folder / "trained")
-    model = tiny_config.model.model_copy(
-        update={"norm_position": "post", "tie_embeddings": False, "init_std": 0.3}
-    )
-    params = init_params(model, len(trained.vocabulary), jax.random.key(1))
-    checkpoints = Checkpointer(folder / "random" / "checkpoints")
-    files = folder / "trained" / "checkpoints" / str(trained.step) / "files" / "vocabulary"
-    checkpoints.save(
-        5,
-        {"params": params},
-        config=tiny_config.model_copy(update={"model": model}),
-        vocabulary={file.name: file.read_bytes() for file in files.iterdir()},
-        data={},
-    )
-    checkpoints.close()
-    return folder
+def make_run(tiny_config, vocabulary_folder):
+    """make_run(folder, **fields of the model): a run of this project at step 5, of random parameters."""
+    vocabulary = vocabularies.load(vocabulary_folder)
+
+    def make(folder, **fields):
+        model = tiny_config.model.model_copy(update={"init_std": 0.3, **fields})
+        checkpoints = Checkpointer(folder / "checkpoints")
+        checkpoints.save(
+            5,
+            {"params": init_params(model, len(vocabulary), jax.random.key(1))},
+            config=tiny_config.model_copy(update={"model": model}),
+            vocabulary=vocabularies.files(vocabulary),
+            data={},
+        )
+        checkpoints.close()
+        return folder
+
+    return make
 
 
-@pytest.mark.parametrize(("name", "architecture"), [("trained", "MBart"), ("random", "Bart")])
-def test_an_exported_run_of_ours(runs, tmp_path, name, architecture):
+@pytest.mark.parametrize(
+    ("architecture", "fields"),
+    [("MBart", {"norm_position": "pre"}), ("Bart", {"norm_position": "post", "tie_embeddings": False})],
+)
+def test_an_exported_run_of_ours(make_run, tmp_path, architecture, fields):
     """The same ids, logits and greedy outputs here and there."""
-    assert main(["export", str(runs / name), str(tmp_path / "out")]) == 0
+    folder = make_run(tmp_path / "run", **fields)
+    assert main(["export", str(folder), str(tmp_path / "out")]) == 0
     theirs = _load_whole(transformers.AutoModelForSeq2SeqLM, tmp_path / "out")
     assert type(theirs).__name__ == f"{architecture}ForConditionalGeneration"
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
-    ours = load_model(runs / name)
+    ours = load_model(folder)
     vocabulary = ours.vocabulary
     params = jax.device_get(ours.params)
     run = jax.jit(lambda batch: module(ours.config.model, len(vocabulary), params)(batch))
@@ -186,10 +188,12 @@ def test_an_exported_run_of_ours(runs, tmp_path, name, architecture):
         assert decoded.strip() == vocabulary.decode(written).strip()
 
 
-def test_classifiers_there_and_back(random_model, save_folder, tmp_path):
-    model = random_model(head="ForSequenceClassification", num_labels=4)
+def test_classifiers_there_and_back(random_model, save_folder, tmp_path, capsys):
+    names = {0: "no", 1: "perhaps", 2: "yes", 3: "unsaid"}
+    model = random_model(head="ForSequenceClassification", id2label=names)
     folder = save_folder(tmp_path / "in", model)
     assert main(["import", str(folder), str(tmp_path / "run")]) == 0
+    assert "classes are numbers here: 0 no, 1 perhaps, 2 yes, 3 unsaid" in capsys.readouterr().err
     assert load_model(tmp_path / "run").config.model.num_classes == 4
     assert main(["export", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
     again = _load_whole(transformers.AutoModelForSequenceClassification, tmp_path / "out")
@@ -250,22 +254,9 @@ def test_folders_that_are_taken(original, imported, tmp_path, capsys):
     assert "--max-shard-size 0.0 must be above 0" in capsys.readouterr().err
 
 
-def test_what_neither_architecture_has_is_not_exported(runs, tmp_path, capsys):
+def test_what_neither_architecture_has_is_not_exported(make_run, tmp_path, capsys):
     """Refused by its field before a folder is made."""
-    run = tmp_path / "run"
-    model = load_model(runs / "random")
-    changed = model.config.model.model_copy(update={"embedding_norm": False})
-    params = jax.device_get(init_params(changed, len(model.vocabulary), jax.random.key(0)))
-    checkpoints = Checkpointer(run / "checkpoints")
-    files = runs / "random" / "checkpoints" / "5" / "files" / "vocabulary"
-    checkpoints.save(
-        0,
-        {"params": params},
-        config=model.config.model_copy(update={"model": changed}),
-        vocabulary={file.name: file.read_bytes() for file in files.iterdir()},
-        data={},
-    )
-    checkpoints.close()
+    run = make_run(tmp_path / "run", embedding_norm=False)
     assert main(["export", str(run), str(tmp_path / "out")]) == 2
     assert "model.embedding_norm=False cannot be exported" in capsys.readouterr().err
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
@@ -274,10 +265,11 @@ def test_what_neither_architecture_has_is_not_exported(runs, tmp_path, capsys):
 def test_resized_vocabulary_by_the_flag(random_model, save_folder, vocab_size, tmp_path, capsys):
     """As the published BARTs for summaries: a table without the mask, which is the tokenizer's last token."""
     model = random_model(vocab_size=vocab_size - 1)
-    folder = save_folder(tmp_path / "in", model)
+    folder = save_folder(tmp_path / "in", model, {"repetition_penalty": 1.2})
     assert main(["import", str(folder), str(tmp_path / "run")]) == 2
     assert "--resize-vocabulary" in capsys.readouterr().err
     assert main(["import", str(folder), str(tmp_path / "run"), "--resize-vocabulary"]) == 0
+    assert "repetition_penalty=1.2 is not taken over" in capsys.readouterr().err
     loaded = load_model(tmp_path / "run")
     table = model.model.shared.weight.detach().numpy()
     found = np.asarray(loaded.params["embedding"]["tokens"])

@@ -94,7 +94,7 @@ def test_sampling(read):
 
 def test_unknown_settings_are_told_one_by_one(read):
     neutral = {"repetition_penalty": 1.0, "num_beam_groups": 1, "bad_words_ids": None, "use_cache": True}
-    changing = {"diversity_penalty": 0.5, "bad_words_ids": [[5]], "some_new_setting": 3}
+    changing = {"bad_words_ids": [[5]], "diversity_penalty": 0.5, "some_new_setting": 3}
     _, notes = read({**neutral, **changing})
     assert [note.split("=")[0] for note in notes] == [f"generation_config.json: {name}" for name in changing]
     assert all("is not taken over" in note for note in notes)
