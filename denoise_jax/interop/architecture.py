@@ -67,9 +67,7 @@ def read_json(file: Path) -> dict:
     try:
         values = json.loads(file.read_bytes())
     except FileNotFoundError:
-        raise CheckpointError(
-            f"{file.parent} has no {file.name}; give a model's folder"
-        ) from None
+        raise CheckpointError(f"{file.parent} has no {file.name}; give a model's folder") from None
     except ValueError as error:
         raise CheckpointError(f"{file} is not JSON: {error}") from None
     if not isinstance(values, dict):

@@ -157,7 +157,7 @@ def test_an_exported_run_of_ours(make_run, tmp_path, architecture, fields):
     ours = load_model(folder)
     vocabulary = ours.vocabulary
     params = jax.device_get(ours.params)
-    run = jax.jit(lambda batch: module(ours.config.model, len(vocabulary), params)(batch))
+    run = jax.jit(lambda params, batch: module(ours.config.model, len(vocabulary), params)(batch))
 
     def our_logits(source, target):
         batch = {}
@@ -170,7 +170,7 @@ def test_an_exported_run_of_ours(make_run, tmp_path, architecture, fields):
                 f"{side}_segment_ids": jnp.asarray((np.arange(length) < len(ids)).astype(np.int32)[None]),
                 f"{side}_positions": jnp.asarray(positions),
             }
-        return np.asarray(run(batch))[0, : len(target), : len(vocabulary)]
+        return np.asarray(run(params, batch))[0, : len(target), : len(vocabulary)]
 
     for text in TEXTS:
         source = [*vocabulary.encode_masked(text), 1]
