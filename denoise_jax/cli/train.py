@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     for note in notes:
         console.print(f"changed since the run began: {note}", highlight=False)
     with held or contextlib.nullcontext():
-        vocabulary = vocabularies.Vocabulary(folder / run_folder.VOCABULARY)
+        vocabulary = vocabularies.load(folder / run_folder.VOCABULARY)
         evaluator = Evaluator(config, vocabulary, mesh)
 
         def validate(params):
@@ -74,15 +74,15 @@ def main(argv: list[str]) -> int:
 
 def _vocabulary(path: str, folder: Path):
     """The vocabulary at `path`, or the run's own where that is gone."""
-    from denoise_jax.data.vocabulary import Vocabulary
+    from denoise_jax.data.vocabulary import load
     from denoise_jax.errors import DataError
     from denoise_jax.training.run_folder import VOCABULARY, newest_files
 
     try:
-        return Vocabulary(path)
+        return load(path)
     except DataError:
         kept = [folder / VOCABULARY, (newest_files(folder) or folder) / VOCABULARY]
         for own in kept:
             if own.is_dir() and not Path(path).exists():
-                return Vocabulary(own)
+                return load(own)
         raise

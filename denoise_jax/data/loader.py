@@ -148,7 +148,7 @@ def _rows(
         training=training,
         how=Reading(shard, per_step / config.shards if training else None, config.pack, provenance=False),
     )
-    converter = DenoisingFeatureConverter(pack=config.pack, bos_id=vocabulary.bos_id)
+    converter = DenoisingFeatureConverter(pack=config.pack, bos_id=vocabulary.start_id)
     return converter(examples, {"inputs": config.input_length, "targets": config.target_length})
 
 
