@@ -33,14 +33,19 @@ def find(name: str, modules: Sequence[str], vocabulary: str | None = None) -> se
 
 
 def with_vocabulary(found: seqio.Task | seqio.Mixture, vocabulary: str):
-    """The same task or mixture with the vocabulary at `vocabulary`, as a run or a checkpoint has it."""
+    """The same task or mixture with the vocabulary at `vocabulary`, as a run or a checkpoint has it.
+
+    Features of a `seqio.PassThroughVocabulary`, such as class ids, are no text and stay as they are.
+    """
     replacement = seqio_vocabulary(vocabulary)
 
+    def feature_of(old: seqio.Feature) -> seqio.Feature:
+        if isinstance(old.vocabulary, seqio.PassThroughVocabulary):
+            return old
+        return seqio.Feature(replacement, old.add_eos, old.required, old.dtype, old.rank)
+
     def replace(task: seqio.Task) -> seqio.Task:
-        features = {
-            name: seqio.Feature(replacement, feature.add_eos, feature.required, feature.dtype, feature.rank)
-            for name, feature in task.output_features.items()
-        }
+        features = {name: feature_of(feature) for name, feature in task.output_features.items()}
         return task.replace(output_features=features)
 
     if isinstance(found, seqio.Task):
