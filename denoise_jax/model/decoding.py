@@ -49,9 +49,10 @@ def decode_step(
     positions_B1 = jnp.broadcast_to(jnp.asarray(index, jnp.int32), (tokens_B.shape[0], 1))
     decoder = model.decoder
     x_B1D = decoder.embed(model.embedding(tokens_B[:, None]), positions_B1, None)
+    turns_B1K = decoder.turns(positions_B1)
     layers = []
     for layer, layer_cache in zip(decoder.unstack_layers(), cache.layers, strict=True):
-        x_B1D, layer_cache = layer.step(x_B1D, index, layer_cache, cache.encoder_segment_ids_BS)
+        x_B1D, layer_cache = layer.step(x_B1D, index, layer_cache, cache.encoder_segment_ids_BS, turns_B1K)
         layers.append(layer_cache)
     hidden_B1D = decoder.finish(x_B1D)
     return model.logits(hidden_B1D)[:, 0], cache._replace(layers=tuple(layers))
