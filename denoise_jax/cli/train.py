@@ -38,6 +38,7 @@ def main(argv: list[str]) -> int:
     with quiet():
         from denoise_jax.data import tasks
         from denoise_jax.data import vocabulary as vocabularies
+        from denoise_jax.data.finetuning import check_classes
         from denoise_jax.evaluation.evaluate import Evaluator
         from denoise_jax.parallel.mesh import make_mesh
         from denoise_jax.training import plots, run_folder
@@ -47,6 +48,7 @@ def main(argv: list[str]) -> int:
 
     console = Console()
     task = tasks.find(config.data.task, config.data.task_modules)
+    check_classes(task, config.model.num_classes)
     mesh = make_mesh(config.parallel)
     tasks.check_splits(
         task, ["train"] + [config.evaluation.validation_split] * bool(config.training.evaluate_every)
@@ -67,7 +69,13 @@ def main(argv: list[str]) -> int:
             return _parameters(source, config, vocabulary, mesh)
 
         trainer = Trainer(
-            config, folder, vocabulary, mesh, validate, console, initial if config.training.init_from else None
+            config,
+            folder,
+            vocabulary,
+            mesh,
+            validate,
+            console,
+            initial if config.training.init_from else None,
         )
         try:
             complete = trainer.run()

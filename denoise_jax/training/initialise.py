@@ -87,9 +87,7 @@ def graft(fresh: Mapping, given: Mapping) -> dict:
             found = found[: len(leaf)]
         if found is None or found.shape != leaf.shape:
             had = "nothing" if found is None else found.shape
-            raise CheckpointError(
-                f"training.init_from: parameter {name} should be {leaf.shape}, found {had}"
-            )
+            raise CheckpointError(f"training.init_from: parameter {name} should be {leaf.shape}, found {had}")
         return jnp.asarray(found, leaf.dtype)
 
     return jax.tree.map_with_path(take, fresh)
