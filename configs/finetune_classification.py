@@ -1,7 +1,7 @@
 """The quick-start model learns to tell the century of two sentences of a speech, by a head of four classes.
 
-As in BART (Lewis et al. 2019, section 3.1) the same text goes into encoder and decoder, and the head reads the
-decoder's last token.
+As in BART (Lewis et al. 2019, section 3.1) the same text goes into encoder and decoder, and the head
+reads the decoder's last token.
 
 Command:   denoise-jax train finetune_classification --workdir RUN
            denoise-jax evaluate RUN --predict
@@ -35,7 +35,7 @@ def config() -> Config:
             remat="none",
         ),
         data=DataConfig(
-            task="quickstart_century_classes", batch_size=24, input_length=128, target_length=128
+            task="quickstart_century_classes", batch_size=12, input_length=128, target_length=128
         ),
         optimizer=OptimizerConfig(
             learning_rate=5e-4, warmup_steps=30, weight_decay=0.01, b2=0.98, clip_norm=1.0

@@ -1,4 +1,4 @@
-"""Fine-tuning tasks on the quick-start corpus (see quickstart.py): real text, offline, the same held-out speeches.
+"""Fine-tuning tasks on the corpus of quickstart.py: real text, offline, with the same held-out speeches.
 
 Registered here:
   quickstart_century: two sentences of a speech → the name of its century, text-to-text.

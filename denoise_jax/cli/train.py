@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -65,18 +66,10 @@ def main(argv: list[str]) -> int:
                 params, config.evaluation.validation_split, config.evaluation.max_batches
             )
 
-        def initial():
-            return _parameters(source, config, vocabulary, mesh)
-
-        trainer = Trainer(
-            config,
-            folder,
-            vocabulary,
-            mesh,
-            validate,
-            console,
-            initial if config.training.init_from else None,
-        )
+        initial = None
+        if config.training.init_from is not None:
+            initial = functools.partial(_parameters, source, config, vocabulary, mesh)
+        trainer = Trainer(config, folder, vocabulary, mesh, validate, console, initial)
         try:
             complete = trainer.run()
         except NonFiniteLoss as error:

@@ -66,10 +66,7 @@ def classification(texts: Sequence[str], label: str = "label", names: Sequence[s
         if names is None:
             return {"inputs": inputs, "targets": number[None]}
         known = (number >= 0) & (number < len(names))
-        return {
-            "inputs": inputs,
-            "targets": tf.where(known, tf.gather([*names, ""], number % len(names)), ""),
-        }
+        return {"inputs": inputs, "targets": tf.gather([*names, ""], tf.where(known, number, len(names)))}
 
     return _mapped(example_of)
 

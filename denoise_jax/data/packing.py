@@ -90,7 +90,7 @@ class DenoisingFeatureConverter(seqio.FeatureConverter):
         }
 
     def _sides(self, window, input_length: int, target_length: int) -> tuple[tf.RaggedTensor, ...]:
-        """Inputs; and, of equal lengths, what the decoder reads (not yet shifted), its targets, their kinds."""
+        """Inputs; and, of equal lengths: what the decoder reads (not yet shifted), targets, their kinds."""
         if self._num_classes is not None:
             inputs = window["inputs"][:, : min(input_length, target_length)]
             return inputs, inputs, *_classes(inputs, window["targets"], self._num_classes)

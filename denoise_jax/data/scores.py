@@ -39,7 +39,7 @@ def squad(targets: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[
 
 
 def normalise(answer: str) -> str:
-    """Lower case, without ASCII punctuation and English articles, single spaces: as SQuAD compares answers."""
+    """Lower case, no ASCII punctuation, no English articles, single spaces: as SQuAD compares answers."""
     return " ".join(_ARTICLES.sub(" ", answer.lower().translate(_NO_PUNCTUATION)).split())
 
 

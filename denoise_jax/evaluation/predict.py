@@ -1,4 +1,4 @@
-"""What a model writes for the inputs of a task, or the classes it tells, and the task's own metrics on that."""
+"""What a model writes for the inputs of a task, or the classes it tells, and the task's metrics on that."""
 
 import dataclasses
 import itertools

@@ -39,8 +39,8 @@ def adopt_shape(config: Config, source: ModelConfig) -> Config:
     name, own = config.training.init_from, config.model
     if source.positions == "learned" and own.max_positions > source.max_positions:
         raise ConfigError(
-            f"model.max_positions={own.max_positions} is above the {source.max_positions} learned positions of "
-            f"training.init_from={name}; give --model.max-positions {source.max_positions} or fewer"
+            f"model.max_positions={own.max_positions} is above the {source.max_positions} learned positions "
+            f"of training.init_from={name}; give --model.max-positions {source.max_positions} or fewer"
         )
     if source.num_classes and not own.num_classes and not source.tie_embeddings:
         raise ConfigError(

@@ -1,7 +1,7 @@
 """Cross-entropy over target tokens, and sums that are divided once, at the end.
 
-Targets are the positions with a `TargetKind`; 0 is padding, or the tokens before the last one where a head
-tells classes. B batch, T target, V vocabulary (or classes), K kinds of target tokens (`TargetKind`, in order).
+Targets are the positions with a `TargetKind`; 0 is padding, and the tokens before the last where a head tells
+classes. B batch, T target, V vocabulary or classes, K kinds of target tokens (`TargetKind`, in order).
 """
 
 import jax

@@ -51,8 +51,8 @@ def begun(folder: Path) -> Config | None:
     config = read_config(folder)
     if config.data.task is None:
         raise ConfigError(
-            f"--workdir {folder} holds imported weights, which no run can go on with: train in another folder, "
-            f"with --training.init-from {folder}"
+            f"--workdir {folder} holds imported weights, which no run can go on with: train in another "
+            f"folder, with --training.init-from {folder}"
         )
     return config
 
