@@ -173,8 +173,8 @@ def _rows(
 
 def _unfit(task: str, error: tf.errors.InvalidArgumentError) -> DataError:
     """What a check inside the graph found wrong with the examples."""
-    found = error.message.splitlines()[0].removeprefix("{{function_node __wrapped__IteratorGetNext}} ")
-    return DataError(f"an example of task {task!r} is unfit: {found}")
+    found = error.message.splitlines()[0].split("assertion failed: ")[-1]
+    return DataError(f"task {task!r} cannot be read: {found.replace('[', '').replace(']', '')}")
 
 
 def _shards_of_this_host(num_shards: int) -> range:

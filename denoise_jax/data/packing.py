@@ -114,13 +114,17 @@ def _classes(
     classes = classes if isinstance(classes, tf.RaggedTensor) else tf.RaggedTensor.from_tensor(classes)
     values = classes.flat_values
     single = tf.reduce_all(classes.row_lengths() == 1) & tf.reduce_all(sizes > 0)
-    tf.debugging.Assert(single, [b"an example needs inputs, and one class as its targets"])
     known = tf.reduce_all((values >= 0) & (values < num_classes))
-    told = f"classes must be 0 to {num_classes - 1} (model.num_classes={num_classes}), but there are"
-    tf.debugging.Assert(known, [told.encode(), tf.reduce_min(values), b"to", tf.reduce_max(values)])
+    bounds = f"classes must be 0 to {num_classes - 1} (model.num_classes={num_classes}), but there are"
+    found = [bounds.encode(), tf.reduce_min(values), b"to", tf.reduce_max(values)]
+    checks = [
+        tf.debugging.Assert(single, [b"an example needs inputs, and one class as its targets"]),
+        tf.debugging.Assert(known, found),
+    ]
+    with tf.control_dependencies(checks):  # before values of other numbers meet
+        places = tf.cumsum(sizes)[:, None] - 1
 
     def last(values: tf.Tensor) -> tf.RaggedTensor:
-        places = tf.cumsum(sizes)[:, None] - 1
         column = tf.scatter_nd(places, values, tf.shape(inputs.flat_values, tf.int64))
         return inputs.with_flat_values(column)
 
