@@ -63,9 +63,8 @@ def test_learned_positions_may_be_fewer_but_not_more(finetuning, tiny_config):
 def test_a_state_begins_with_the_very_numbers(finetuning, tiny_config, parallel):
     given = init_params(tiny_config.model, VOCAB, jax.random.key(7))
     config = adopt_shape(_changed(finetuning, model={"max_positions": 64}), tiny_config.model)
-    mesh = make_mesh(
-        _changed(config, parallel=parallel).parallel, jax.devices()[: 8 if len(parallel) > 1 else 1]
-    )
+    devices = jax.devices()[: 8 if len(parallel) > 1 else 1]
+    mesh = make_mesh(_changed(config, parallel=parallel).parallel, devices)
     optimizer = make_optimizer(config.optimizer, config.training.num_steps)
     state = create_state(config, VOCAB, optimizer, mesh, given)
     expected, found = _leaves(given), _leaves(state["params"])
