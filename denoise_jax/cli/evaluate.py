@@ -124,8 +124,8 @@ def _predict(model: "Model", split: str, arguments: EvaluateArguments) -> int:
 
     errors = Console(stderr=True)
 
-    def progress(done: int, every: int) -> None:
-        errors.print(f"{done:,} of {every:,} examples", highlight=False)
+    def progress(done: int) -> None:
+        errors.print(f"{done:,} examples decoded", highlight=False)
 
     predictions, metrics = predict(model, split, max_examples=arguments.max_examples, progress=progress)
     result = {

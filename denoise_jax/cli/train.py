@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
     for note in notes:
         console.print(f"changed since the run began: {note}", highlight=False)
     with held or contextlib.nullcontext():
-        vocabulary = vocabularies.Vocabulary(folder / run_folder.VOCABULARY)
+        vocabulary = vocabularies.load(folder / run_folder.VOCABULARY)
         evaluator = Evaluator(config, vocabulary, mesh)
 
         def validate(params):
@@ -87,7 +87,7 @@ def _beginning(config: Config, folder: Path) -> "tuple[Config, Vocabulary, Store
 
     A run that has begun has its shape and vocabulary itself, and what it began with is not looked for.
     """
-    from denoise_jax.data.vocabulary import Vocabulary
+    from denoise_jax.data.vocabulary import load
 
     vocabulary = None if config.data.vocabulary is None else _vocabulary(config.data.vocabulary, folder)
     with quiet():
@@ -102,7 +102,7 @@ def _beginning(config: Config, folder: Path) -> "tuple[Config, Vocabulary, Store
         return config, vocabulary, None
     kept = run_folder.vocabulary_folder(folder)
     if own is not None and (vocabulary or kept):
-        return adopt_shape(config, own.model), vocabulary or Vocabulary(kept), None
+        return adopt_shape(config, own.model), vocabulary or load(kept), None
     source = open_checkpoint(config.training.init_from)
     _check_vocabulary(config, vocabulary, source)
     return adopt_shape(config, source.config.model), vocabulary or source.vocabulary, source
@@ -130,14 +130,14 @@ def _check_vocabulary(config: Config, vocabulary: "Vocabulary | None", source: "
 
 def _vocabulary(path: str, folder: Path) -> "Vocabulary":
     """The vocabulary at `path`, or the run's own where that is gone."""
-    from denoise_jax.data.vocabulary import Vocabulary
+    from denoise_jax.data.vocabulary import load
     from denoise_jax.errors import DataError
     from denoise_jax.training.run_folder import vocabulary_folder
 
     try:
-        return Vocabulary(path)
+        return load(path)
     except DataError:
         own = vocabulary_folder(folder)
         if own is not None and not Path(path).exists():
-            return Vocabulary(own)
+            return load(own)
         raise

@@ -10,8 +10,9 @@ import seqio
 import tensorflow as tf
 
 from denoise_jax.corruption import keys
+from denoise_jax.data.framing import frame_pairs
 from denoise_jax.data.sentences import split_sentences
-from denoise_jax.data.vocabulary import seqio_vocabulary
+from denoise_jax.data.seqio_vocabulary import seqio_vocabulary
 from denoise_jax.errors import DataError
 
 GAP = "..."  # stands in a cloze question for the words that were cut out
@@ -20,8 +21,8 @@ _HASHES = 2**62
 
 
 def tokenized() -> list:
-    """The end of a task's preprocessors: strings → ids, cut to the row's length and closed with </s>."""
-    return [seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim]
+    """The end of a task's preprocessors: strings → ids, cut to the row's length, in the vocabulary's frame."""
+    return [seqio.preprocessors.tokenize, frame_pairs]
 
 
 def text_features(vocabulary: str) -> dict[str, seqio.Feature]:

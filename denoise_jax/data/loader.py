@@ -167,7 +167,9 @@ def _rows(
         training=training,
         how=Reading(shard, per_step / config.shards if training else None, config.pack, provenance=False),
     )
-    converter = DenoisingFeatureConverter(pack=config.pack, bos_id=vocabulary.bos_id, num_classes=num_classes)
+    converter = DenoisingFeatureConverter(
+        pack=config.pack, bos_id=vocabulary.start_id, num_classes=num_classes
+    )
     return converter(examples, {"inputs": config.input_length, "targets": config.target_length})
 
 

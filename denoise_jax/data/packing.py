@@ -33,7 +33,7 @@ class DenoisingFeatureConverter(seqio.FeatureConverter):
 
     Two more features are used where a task has them. `targets_kind`, int32 [n], is the TargetKind of each
     target; without it, as in fine-tuning, all count as MASKED. `decoder_start`, int32 [1], is the start of
-    its example, such as a language token; the default is `bos_id`.
+    its example, such as a language token; the default is `bos_id` (SeqIO's name), the vocabulary's start.
     """
 
     TASK_FEATURES: Mapping = {"inputs": _INT32, "targets": _INT32}

@@ -9,7 +9,7 @@ import seqio
 import tensorflow as tf
 
 from denoise_jax.data.preprocessors import PROVENANCE, Reading, reading, tokenize_sentences
-from denoise_jax.data.vocabulary import seqio_vocabulary
+from denoise_jax.data.seqio_vocabulary import is_ours, seqio_vocabulary
 from denoise_jax.errors import DataError, nearest
 
 
@@ -35,17 +35,17 @@ def find(name: str, modules: Sequence[str], vocabulary: str | None = None) -> se
 def with_vocabulary(found: seqio.Task | seqio.Mixture, vocabulary: str):
     """The same task or mixture with the vocabulary at `vocabulary`, as a run or a checkpoint has it.
 
-    Features of a `seqio.PassThroughVocabulary`, such as class ids, are no text and stay as they are.
+    It takes the place of SentencePiece models and tokenizers; class labels and their kin stay as they are.
     """
     replacement = seqio_vocabulary(vocabulary)
 
-    def feature_of(old: seqio.Feature) -> seqio.Feature:
-        if isinstance(old.vocabulary, seqio.PassThroughVocabulary):
-            return old
-        return seqio.Feature(replacement, old.add_eos, old.required, old.dtype, old.rank)
-
     def replace(task: seqio.Task) -> seqio.Task:
-        features = {name: feature_of(feature) for name, feature in task.output_features.items()}
+        features = {
+            name: dataclasses.replace(feature, vocabulary=replacement)
+            if is_ours(feature.vocabulary)
+            else feature
+            for name, feature in task.output_features.items()
+        }
         return task.replace(output_features=features)
 
     if isinstance(found, seqio.Task):

@@ -9,7 +9,7 @@ from pathlib import Path
 from jax.sharding import Mesh
 
 from denoise_jax.config import Config, ParallelConfig
-from denoise_jax.data.vocabulary import Vocabulary
+from denoise_jax.data.vocabulary import Vocabulary, load
 from denoise_jax.errors import CheckpointError, ConfigError
 from denoise_jax.parallel.mesh import make_mesh
 from denoise_jax.training import run_folder
@@ -94,6 +94,6 @@ def _vocabulary(files: dict[str, bytes]) -> Vocabulary:
     folder = tempfile.mkdtemp(prefix="denoise-jax-")
     for name, content in files.items():
         (Path(folder) / name).write_bytes(content)
-    vocabulary = Vocabulary(folder)
+    vocabulary = load(folder)
     weakref.finalize(vocabulary, shutil.rmtree, folder, ignore_errors=True)  # SeqIO reads the file later
     return vocabulary

@@ -37,7 +37,7 @@ def predict(
     split: str,
     *,
     max_examples: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> tuple[list[Prediction], dict[str, float]]:
     """Predictions for a split in order, and the metrics of the task on them.
 
@@ -47,7 +47,7 @@ def predict(
     function takes the lists `targets` and `predictions`.
 
     Args:
-      progress: told (done, all) examples while text is decoded.
+      progress: told how many examples are done while text is decoded.
 
     Raises:
       DataError: a mixture, a task without such metrics, or a split without examples.

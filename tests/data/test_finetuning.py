@@ -7,7 +7,7 @@ import tensorflow as tf
 from denoise_jax.data import finetuning, tasks
 from denoise_jax.data.finetuning import GAP
 from denoise_jax.data.preprocessors import Reading
-from denoise_jax.data.vocabulary import EOS_ID, Vocabulary
+from denoise_jax.data.vocabulary import EOS_ID, load
 from denoise_jax.errors import DataError
 from tasks.finetune import CENTURY_NAMES  # registers them
 
@@ -90,7 +90,7 @@ def _open(task, split="validation"):
 
 
 def test_registered_tasks_give_ids_that_end(vocabulary_folder):
-    vocabulary = Vocabulary(vocabulary_folder)
+    vocabulary = load(vocabulary_folder)
     names, classes = (
         list(_open(tasks.find(name, (), str(vocabulary_folder))).as_numpy_iterator())
         for name in ("quickstart_century", "quickstart_century_classes")

@@ -11,7 +11,7 @@ import pytest
 from denoise_jax.cli.main import main
 from denoise_jax.config import Config
 from denoise_jax.data import vocabulary as vocabularies
-from denoise_jax.data.vocabulary import Vocabulary
+from denoise_jax.data.vocabulary_training import train
 from denoise_jax.evaluation.load import load_model
 from denoise_jax.training.checkpoint import Checkpointer
 from denoise_jax.training.metrics import read_lines
@@ -160,7 +160,7 @@ def test_what_cannot_begin_is_refused_before_it_writes(tiny_config, source, tmp_
 
 
 def test_another_vocabulary_is_refused(tiny_config, source, speeches, tmp_path, capsys):
-    vocabularies.train(speeches[:1], tmp_path / "other", size=300)
+    train(speeches[:1], tmp_path / "other", size=300)
     other = str(tmp_path / "other")
     config = _finetuning(tiny_config, tmp_path, source, data={"vocabulary": other})
     assert main(["train", config, "--workdir", str(tmp_path / "run")]) == 2
@@ -182,7 +182,7 @@ def test_imported_weights_are_begun_with_and_not_gone_on_with(source, tiny_confi
     (imported / "config.json").write_text(config.model_dump_json())
     shutil.copytree(source / "vocabulary", imported / "vocabulary")
     checkpoints = Checkpointer(imported / "checkpoints")
-    files = vocabularies.files(Vocabulary(imported / "vocabulary"))
+    files = vocabularies.files(vocabularies.load(imported / "vocabulary"))
     checkpoints.save(0, {"params": model.params}, config=config, vocabulary=files, data={})
     checkpoints.close()
     for name in (str(imported / "config.json"), "quickstart"):

@@ -7,7 +7,7 @@ import pytest
 
 from denoise_jax.config import Config, OptimizerConfig
 from denoise_jax.data.loader import evaluation_batches
-from denoise_jax.data.vocabulary import Vocabulary
+from denoise_jax.data.vocabulary import load
 from denoise_jax.errors import DataError
 from denoise_jax.evaluation.evaluate import Evaluator
 from denoise_jax.model.transformer import init_params, module
@@ -31,7 +31,7 @@ def _examples_of(config: Config, vocabulary, batches: int) -> list[dict]:
 
 
 def test_packed_and_single_rows_measure_the_same(tiny_config):
-    vocabulary = Vocabulary(tiny_config.data.vocabulary)
+    vocabulary = load(tiny_config.data.vocabulary)
     results = []
     for pack in (False, True):
         config = _config(tiny_config, pack)
@@ -49,7 +49,7 @@ def test_packed_and_single_rows_measure_the_same(tiny_config):
 
 def test_only_last_tokens_have_a_gradient(tiny_config):
     config = _config(tiny_config, pack=True)
-    vocabulary = Vocabulary(tiny_config.data.vocabulary)
+    vocabulary = load(tiny_config.data.vocabulary)
     (batch,) = _examples_of(config, vocabulary, 1)
     batch = {name: jnp.asarray(rows) for name, rows in batch.items()}
     params = init_params(config.model, len(vocabulary), jax.random.key(0))
@@ -68,7 +68,7 @@ def test_only_last_tokens_have_a_gradient(tiny_config):
 
 def test_classes_beyond_the_head_are_told_in_one_line(tiny_config):
     config = _config(tiny_config, pack=True, num_classes=3)
-    vocabulary = Vocabulary(tiny_config.data.vocabulary)
+    vocabulary = load(tiny_config.data.vocabulary)
     rows = evaluation_batches(config.data, vocabulary, "test", 16, num_classes=3)
     with pytest.raises(DataError, match="_classes' cannot be read: classes must be 0 to 2"):
         list(rows)

@@ -6,7 +6,7 @@ import pytest
 
 from denoise_jax.config import Config
 from denoise_jax.data.loader import TrainLoader
-from denoise_jax.data.vocabulary import Vocabulary
+from denoise_jax.data.vocabulary import load
 from denoise_jax.errors import ConfigError
 from denoise_jax.kinds import HIDDEN
 from denoise_jax.parallel.mesh import make_mesh
@@ -31,7 +31,7 @@ SLOW = ("data without sharded moments", "all axes")  # what they add to the othe
 
 @pytest.fixture(scope="module")
 def batches(tiny_config):
-    loader = TrainLoader(tiny_config.data, Vocabulary(tiny_config.data.vocabulary))
+    loader = TrainLoader(tiny_config.data, load(tiny_config.data.vocabulary))
     return [next(loader) for _ in range(STEPS)]
 
 
