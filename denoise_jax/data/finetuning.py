@@ -21,7 +21,7 @@ _HASHES = 2**62
 
 
 def tokenized() -> list:
-    """The end of a task's preprocessors: strings → ids, cut to the row's length, in the vocabulary's frame."""
+    """The end of a task's preprocessors: strings → ids, cut to the row, in the vocabulary's frame."""
     return [seqio.preprocessors.tokenize, frame_pairs]
 
 
