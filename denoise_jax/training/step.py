@@ -47,7 +47,7 @@ def make_train_step(
     def objective(params, batch, key):
         model = module(config.model, vocab_size, params)
         logits_BTV = model(batch, dropout_key=key, constrain=constrain)
-        return training_sums(logits_BTV, batch, config.optimizer, vocab_size)
+        return training_sums(logits_BTV, batch, config.optimizer, config.model.num_classes or vocab_size)
 
     gradient = jax.grad(objective, has_aux=True)
 
