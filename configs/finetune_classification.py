@@ -14,7 +14,6 @@ Result:    not yet run.
 from denoise_jax.config import (
     Config,
     DataConfig,
-    EvaluationConfig,
     ModelConfig,
     OptimizerConfig,
     TrainingConfig,
@@ -41,7 +40,6 @@ def config() -> Config:
             learning_rate=5e-4, warmup_steps=30, weight_decay=0.01, b2=0.98, clip_norm=1.0
         ),
         training=TrainingConfig(
-            init_from="runs/quickstart", num_steps=300, log_every=25, save_every=300, evaluate_every=100
+            init_from="runs/quickstart", num_steps=300, log_every=25, save_every=300, evaluate_every=150
         ),
-        evaluation=EvaluationConfig(max_batches=60),
     )

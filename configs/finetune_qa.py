@@ -11,7 +11,6 @@ Result:    not yet run.
 from denoise_jax.config import (
     Config,
     DataConfig,
-    EvaluationConfig,
     GenerationConfig,
     ModelConfig,
     OptimizerConfig,
@@ -37,6 +36,5 @@ def config() -> Config:
         training=TrainingConfig(
             init_from="runs/quickstart", num_steps=400, log_every=50, save_every=400, evaluate_every=200
         ),
-        evaluation=EvaluationConfig(max_batches=40),
         generation=GenerationConfig(max_new_tokens=24, num_beams=2),
     )

@@ -11,7 +11,6 @@ Result:    not yet run.
 from denoise_jax.config import (
     Config,
     DataConfig,
-    EvaluationConfig,
     GenerationConfig,
     ModelConfig,
     OptimizerConfig,
@@ -35,8 +34,7 @@ def config() -> Config:
             learning_rate=5e-4, warmup_steps=30, weight_decay=0.01, b2=0.98, clip_norm=1.0
         ),
         training=TrainingConfig(
-            init_from="runs/quickstart", num_steps=300, log_every=25, save_every=300, evaluate_every=100
+            init_from="runs/quickstart", num_steps=300, log_every=25, save_every=300, evaluate_every=150
         ),
-        evaluation=EvaluationConfig(max_batches=60),
         generation=GenerationConfig(max_new_tokens=16),
     )

@@ -15,6 +15,7 @@ from denoise_jax.data.vocabulary_training import train
 from denoise_jax.evaluation.load import load_model
 from denoise_jax.training.checkpoint import Checkpointer
 from denoise_jax.training.metrics import read_lines
+from tasks.finetune import CENTURY_NAMES
 
 STEPS = 30
 
@@ -130,7 +131,7 @@ def test_text_learns_and_is_measured_by_what_is_written(writer, capsys):
     file = writer / "eval" / f"{STEPS}-predictions.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert found["accuracy"] == sum(line["prediction"] == line["target"] for line in lines) / 20
-    assert {line["target"] for line in lines} == {"eighteenth"}
+    assert {line["target"] for line in lines} <= set(CENTURY_NAMES)
     # Any run, on any task, with its vocabulary.
     arguments = ["--task", "quickstart_cloze_qa", "--predict", "--max-examples", "5", "--json"]
     assert main(["evaluate", str(writer), *arguments]) == 0
