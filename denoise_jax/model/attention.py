@@ -63,6 +63,26 @@ def attend(
     return (mixed_BTHK.astype(jnp.float32) / total_BTH1).astype(mixed_BTHK.dtype)
 
 
+def attend_cached(
+    query_BNHK: jax.Array, key_BHPK: jax.Array, value_BHPK: jax.Array, mask_BNP: jax.Array
+) -> jax.Array:
+    """`attend` for the N rows that decode one prompt, over keys they share; returns [B, N, H, K].
+
+    Keys and values have heads before positions, as caches hold them, so that nothing is turned at each step.
+    `mask_BNP` says what each row sees; its axes may be 1.
+    """
+    scale = query_BNHK.shape[-1] ** -0.5
+    scores_BHNP = jnp.einsum(
+        "BNHK,BHPK->BHNP", query_BNHK * scale, key_BHPK, preferred_element_type=jnp.float32
+    )
+    scores_BHNP = jnp.where(mask_BNP[:, None], scores_BHNP, MASKED)
+    maximum_BHN1 = jnp.maximum(scores_BHNP.max(axis=-1, keepdims=True), LOWEST_MAXIMUM)
+    weights_BHNP = jnp.exp(scores_BHNP - maximum_BHN1)
+    total_BNH1 = jnp.maximum(jnp.einsum("BHNP->BNH", weights_BHNP), 0.5)[..., None]
+    mixed_BNHK = jnp.einsum("BHNP,BHPK->BNHK", weights_BHNP.astype(value_BHPK.dtype), value_BHPK)
+    return (mixed_BNHK.astype(jnp.float32) / total_BNH1).astype(mixed_BNHK.dtype)
+
+
 class Attention(nnx.Module):
     """Multi-head attention with biases on all four projections, as in BART. Kernels: [D, H*K], [H*K, D]."""
 
@@ -108,3 +128,10 @@ class Attention(nnx.Module):
             dropout_key=dropout_key,
         )
         return self.out(mixed_BTHK.reshape(x_BTD.shape))
+
+    def cached(
+        self, x_BND: jax.Array, keys_values: tuple[jax.Array, jax.Array], mask_BNP: jax.Array
+    ) -> jax.Array:
+        """Attention of the rows of each prompt over a cache of keys and values [B, H, P, K]; [B, N, D]."""
+        mixed_BNHK = attend_cached(self._split_heads(self.query(x_BND)), *keys_values, mask_BNP)
+        return self.out(mixed_BNHK.reshape(x_BND.shape))
