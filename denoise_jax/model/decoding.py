@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from denoise_jax.model.layers import LayerCache
+from denoise_jax.model.layers import LayerCache, for_cache
 from denoise_jax.model.transformer import EncoderDecoder
 
 
@@ -54,11 +54,10 @@ def start(
     group = rows if shared else 1
     caches = []
     for layer in layers:
-        key_BHSK, value_BHSK = (x.swapaxes(1, 2) for x in layer.cross_attention.keys_values(encoded_BSD))
-        batch, heads, _, width = key_BHSK.shape
-        shape = batch * rows // group, heads, max_length * group, width
-        empty_GHPK = jnp.zeros(shape, key_BHSK.dtype)
-        caches.append(LayerCache(empty_GHPK, empty_GHPK, key_BHSK, value_BHSK))
+        source = for_cache(*layer.cross_attention.keys_values(encoded_BSD))
+        batch, heads, _, width = source[1].shape
+        empty_GHPK = jnp.zeros((batch * rows // group, heads, max_length * group, width), source[1].dtype)
+        caches.append(LayerCache(empty_GHPK.swapaxes(2, 3), empty_GHPK, *source))
     table_VD = _output_table(model)
 
     def step(tokens_BN, index, past_GnP, cache):

@@ -116,17 +116,22 @@ class EncoderLayer(_Layer):
 
 
 class LayerCache(NamedTuple):
-    """Keys and values of one decoder layer, heads before positions.
+    """Keys and values of one decoder layer, laid out for `attend_cached`.
 
-    Those of the source, [B, H, S, K], serve all N rows that decode a prompt. What the rows have written,
-    [G, H, M*n, K], is shared by the n rows of a group: slot p*n + r holds what row r wrote at position p.
+    Those of the source serve all N rows that decode a prompt. What the rows have written, P = M*n slots, is
+    shared by the n rows of a group: slot p*n + r holds what row r wrote at position p.
     Beams are one group (G = B, n = N), samples a group each (G = B*N, n = 1).
     """
 
-    own_key_GHPK: jax.Array
+    own_key_GHKP: jax.Array
     own_value_GHPK: jax.Array
-    source_key_BHSK: jax.Array
+    source_key_BHKS: jax.Array
     source_value_BHSK: jax.Array
+
+
+def for_cache(key_BSHK: jax.Array, value_BSHK: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Keys [B, H, K, S] and values [B, H, S, K], as `LayerCache` holds them."""
+    return key_BSHK.transpose(0, 2, 3, 1), value_BSHK.transpose(0, 2, 1, 3)
 
 
 class DecoderLayer(_Layer):
@@ -176,13 +181,12 @@ class DecoderLayer(_Layer):
 
         def self_attention(h_BND):
             nonlocal cache
-            h_GnD = h_BND.reshape(cache.own_key_GHPK.shape[0], -1, h_BND.shape[-1])
-            new = self.self_attention.keys_values(h_GnD)
-            own = tuple(
-                jax.lax.dynamic_update_slice_in_dim(
-                    slots_GHPK, new_GnHK.swapaxes(1, 2), index * h_GnD.shape[1], axis=2
-                )
-                for slots_GHPK, new_GnHK in zip(cache[:2], new, strict=True)
+            h_GnD = h_BND.reshape(cache.own_key_GHKP.shape[0], -1, h_BND.shape[-1])
+            key_GHKn, value_GHnK = for_cache(*self.self_attention.keys_values(h_GnD))
+            write, slot = jax.lax.dynamic_update_slice_in_dim, index * h_GnD.shape[1]
+            own = (
+                write(cache.own_key_GHKP, key_GHKn, slot, axis=3),
+                write(cache.own_value_GHPK, value_GHnK, slot, axis=2),
             )
             cache = LayerCache(*own, *cache[2:])
             return self.self_attention.cached(h_GnD, own, past_GnP).reshape(h_BND.shape)
