@@ -78,6 +78,16 @@ class Vocabulary:
         return bos if bos >= 0 else EOS_ID
 
     @property
+    def start_id(self) -> int:
+        """Id that starts the decoder."""
+        return self.bos_id
+
+    @property
+    def opening_ids(self) -> tuple[int, ...]:
+        """Ids that stand before every text, on both sides."""
+        return ()
+
+    @property
     def control_ids(self) -> tuple[int, ...]:
         """Ids that are symbols and not text: padding, </s>, <s>, the mask and its kin."""
         return tuple(i for i in range(len(self)) if self.processor.is_control(i))
