@@ -20,7 +20,7 @@ from denoise_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class _Arguments:
-    """Restores texts in which <mask> stands for missing words; fine-tuned or imported models take any text."""
+    """Restores texts in which <mask> stands for missing words; fine-tuned and imported ones take any text."""
 
     run: tyro.conf.Positional[str]
     """Folder of a run, or of one checkpoint."""
