@@ -40,7 +40,7 @@ def parse(arguments: type[T], argv: Sequence[str], command: str, default: T | No
             raise
         raise UserError(_one_line(told.getvalue())) from None
     except ValidationError as error:
-        raise ConfigError(_findings(error)) from None
+        raise ConfigError(findings(error)) from None
 
 
 def load_config(name: str) -> Config:
@@ -76,10 +76,11 @@ def checked(make, where: str) -> Config:
     try:
         return make()
     except ValidationError as error:
-        raise ConfigError(f"configuration {where}: {_findings(error)}") from None
+        raise ConfigError(f"configuration {where}: {findings(error)}") from None
 
 
-def _findings(error: ValidationError) -> str:
+def findings(error: ValidationError) -> str:
+    """What pydantic found, in one line: each field and what is wrong with it."""
     found = [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()]
     return "; ".join(f"{field}: {message}" if field else message for field, message in found)
 

@@ -1,78 +1,76 @@
-"""Filling in the masks of a text with a trained model. Needs no TensorFlow."""
+"""Texts to texts with a trained model: masks filled in, or what fine-tuning taught. Needs no TensorFlow."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-import jax.numpy as jnp
-import numpy as np
-
-from denoise_jax.data.vocabulary import EOS_ID, MASK
+from denoise_jax.config import Config, GenerationConfig
+from denoise_jax.data.vocabulary import MASK
 from denoise_jax.errors import UserError
+from denoise_jax.evaluation.generate import encode_prompt, generate
 from denoise_jax.evaluation.load import Model
-from denoise_jax.model.decoding import greedy
-
-_LENGTH_STEP = 32  # prompts are padded to a multiple of this, so that few shapes are compiled
 
 
-def check_texts(texts: Sequence[str], allow_no_mask: bool = False) -> None:
-    """UserError for a text that is empty, or has nothing to fill in and is not allowed to."""
+class Written(NamedTuple):
+    """A text that was written, the score that ranked it, and whether it ended by itself."""
+
+    text: str
+    score: float
+    complete: bool
+
+
+def denoises(config: Config) -> bool:
+    """Whether a run is known to have learnt from noise alone, so that its texts need masks.
+
+    Imported weights and runs that began with the weights of another may have learnt anything.
+    """
+    return config.data.task is not None and config.training.init_from is None
+
+
+def check_texts(texts: Sequence[str], *, masks: bool, name: str = "text") -> None:
+    """UserError for a text that is empty, or has nothing to fill in where `masks` are needed."""
     for number, text in enumerate(texts, 1):
         if not text.strip():
-            raise UserError(f"text {number} is empty")
-        if MASK not in text and not allow_no_mask:
+            raise UserError(f"{name} {number} is empty")
+        if masks and MASK not in text:
             raise UserError(
-                f"text {number} has no {MASK}, so there is nothing to fill in: put {MASK} where words are "
+                f"{name} {number} has no {MASK}, so there is nothing to fill in: put {MASK} where words are "
                 "missing, or pass --allow-no-mask to have the text restored as it is"
             )
 
 
 def fill(
-    model: Model, texts: Sequence[str], *, max_length: int | None = None
-) -> tuple[list[str], list[bool]]:
-    """The texts as the model restores them: greedy decoding of each whole text.
+    model: Model,
+    texts: Sequence[str],
+    options: GenerationConfig | None = None,
+    *,
+    batch_size: int = 32,
+    progress: Callable[[int], object] | None = None,
+) -> list[list[Written]]:
+    """What the model writes for each text, by the run's options or others: best first.
 
     Args:
-      texts: each with `<mask>` where words are missing, any number of words behind each.
-      max_length: longest output in tokens; default: the longest piece that the model was trained on.
-
-    Returns:
-      The restored texts, and for each whether it ended by itself before `max_length`.
+      model: of `load_model`.
+      texts: each with `<mask>` where words are missing, any number of words behind each; or plain prompts
+        for a fine-tuned model.
+      options: default: `model.config.generation`.
+      batch_size: texts that go through the model together.
+      progress: called with the number of texts done.
 
     Raises:
-      UserError: a text, or `max_length`, beyond the pieces that the model was trained on.
+      UserError: options that do not fit the model, or a text beyond the pieces that it was trained on (beyond
+        its positions, where the run began with other weights).
     """
-    config, limit = model.config, model.config.data.piece_length
-    max_length = limit if max_length is None else max_length
-    if not 0 < max_length <= limit:
-        raise UserError(
-            f"max_length={max_length} is not between 1 and {limit}, the longest piece of its training"
-        )
-    tokens_BS = _prompts(model, texts, limit)
-    output_BT, lengths_B = greedy(
-        config.model,
-        len(model.vocabulary),
-        model.params,
-        jnp.asarray(tokens_BS),
-        max_length=max_length,
-        start_id=model.vocabulary.bos_id,
-        end_id=EOS_ID,
-    )
-    rows = [
-        ids[:count].tolist() for ids, count in zip(np.asarray(output_BT), np.asarray(lengths_B), strict=True)
-    ]
-    return [model.vocabulary.decode(ids) for ids in rows], [ids[-1] == EOS_ID for ids in rows]
-
-
-def _prompts(model: Model, texts: Sequence[str], limit: int) -> np.ndarray:
-    """int32 [texts, length]: each text closed with </s> and padded with 0."""
-    rows = [[*model.vocabulary.encode_masked(text), EOS_ID] for text in texts]
-    for number, ids in enumerate(rows, 1):
+    config = model.config
+    options = config.generation if options is None else options
+    prompts = [encode_prompt(model.vocabulary, text, options) for text in texts]
+    limit = config.data.piece_length if denoises(config) else config.model.max_positions
+    for number, ids in enumerate(prompts, 1):
         if len(ids) > limit:
             raise UserError(
-                f"text {number} has {len(ids)} tokens, but the model was trained on at most {limit}: "
-                "shorten it"
+                f"text {number} has {len(ids)} tokens, but the model takes at most {limit}: shorten it"
             )
-    length = min(-(-max(map(len, rows)) // _LENGTH_STEP) * _LENGTH_STEP, model.config.model.max_positions)
-    tokens_BS = np.zeros((len(rows), length), np.int32)
-    for row, ids in zip(tokens_BS, rows, strict=True):
-        row[: len(ids)] = ids
-    return tokens_BS
+    outputs = generate(model, prompts, options, batch_size=batch_size, progress=progress)
+    return [
+        [Written(model.vocabulary.decode(output.ids), output.score, output.complete) for output in found]
+        for found in outputs
+    ]

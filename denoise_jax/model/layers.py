@@ -1,7 +1,8 @@
 """Encoder and decoder layers by configuration: post-norm as BART (Lewis et al. 2019), pre-norm as mBART.
 
-Shape letters: B batch, S source positions, T target positions, M cached positions, D width, F feed-forward
-width, H heads, K head width.
+Shape letters: B batch, S source positions, T target positions, D width, F feed-forward width, H heads, K head
+width. Decoding: N rows that decode a prompt, G groups of n rows that share a cache, M target positions, P
+slots.
 """
 
 from collections.abc import Callable
@@ -100,15 +101,23 @@ class EncoderLayer(_Layer):
 
 
 class LayerCache(NamedTuple):
-    """Keys and values of one decoder layer: its own past [B, M, H, K] and the source [B, S, H, K].
+    """Keys and values of one decoder layer, laid out for `attend_cached`.
 
-    Keys of the past are held as the queries meet them: rotated already, where positions are rotary.
+    Those of the source serve all N rows that decode a prompt. What the rows have written, P = M*n slots, is
+    shared by the n rows of a group: slot p*n + r holds what row r wrote at position p, turned already where
+    positions are rotary.
+    Beams are one group (G = B, n = N), samples a group each (G = B*N, n = 1).
     """
 
-    self_key_BMHK: jax.Array
-    self_value_BMHK: jax.Array
-    cross_key_BSHK: jax.Array
-    cross_value_BSHK: jax.Array
+    own_key_GHKP: jax.Array
+    own_value_GHPK: jax.Array
+    source_key_BHKS: jax.Array
+    source_value_BHSK: jax.Array
+
+
+def for_cache(key_BSHK: jax.Array, value_BSHK: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Keys [B, H, K, S] and values [B, H, S, K], as `LayerCache` holds them."""
+    return key_BSHK.transpose(0, 2, 3, 1), value_BSHK.transpose(0, 2, 1, 3)
 
 
 class DecoderLayer(_Layer):
@@ -147,33 +156,34 @@ class DecoderLayer(_Layer):
 
     def step(
         self,
-        x_B1D: jax.Array,
+        x_BND: jax.Array,
         index: jax.Array,
         cache: LayerCache,
-        encoder_segments_BS: jax.Array,
-        turns_B1K: jax.Array | None,
+        past_GnP: jax.Array,
+        source_B1S: jax.Array,
+        turns_11K: jax.Array | None,
     ) -> tuple[jax.Array, LayerCache]:
-        """The layer at one target position, given the cache of those before; returns the cache with it."""
-        query_segments_B1 = jnp.ones_like(encoder_segments_BS[:, :1])
-        batch, length = cache.self_key_BMHK.shape[:2]
-        past_BM = jnp.broadcast_to((jnp.arange(length) <= index).astype(jnp.int32)[None], (batch, length))
+        """The layer at target position `index` for N rows of each prompt; returns the cache with them.
 
-        def self_attention(h_B1D):
+        `past_GnP` says which slots of the cache each row sees, `source_B1S` which source tokens are real;
+        `turns` are those of rotary positions, if any.
+        """
+
+        def self_attention(h_BND):
             nonlocal cache
-            key_B1HK, value_B1HK = self.self_attention.keys_values(h_B1D, turns_B1K)
-            cache = cache._replace(
-                self_key_BMHK=jax.lax.dynamic_update_slice_in_dim(cache.self_key_BMHK, key_B1HK, index, 1),
-                self_value_BMHK=jax.lax.dynamic_update_slice_in_dim(
-                    cache.self_value_BMHK, value_B1HK, index, 1
-                ),
+            h_GnD = h_BND.reshape(cache.own_key_GHKP.shape[0], -1, h_BND.shape[-1])
+            key_GHKn, value_GHnK = for_cache(*self.self_attention.keys_values(h_GnD, turns_11K))
+            write, slot = jax.lax.dynamic_update_slice_in_dim, index * h_GnD.shape[1]
+            own = (
+                write(cache.own_key_GHKP, key_GHKn, slot, axis=3),
+                write(cache.own_value_GHPK, value_GHnK, slot, axis=2),
             )
-            own = cache.self_key_BMHK, cache.self_value_BMHK
-            return self.self_attention(h_B1D, own, query_segments_B1, past_BM, turns_B1K)
+            cache = LayerCache(*own, *cache[2:])
+            return self.self_attention.cached(h_GnD, own, past_GnP, turns_11K).reshape(h_BND.shape)
 
-        def cross_attention(h_B1D):
-            source = cache.cross_key_BSHK, cache.cross_value_BSHK
-            return self.cross_attention(h_B1D, source, query_segments_B1, encoder_segments_BS)
+        def cross_attention(h_BND):
+            return self.cross_attention.cached(h_BND, cache[2:], source_B1S)
 
-        x_B1D = self._join(x_B1D, self.self_attention_norm, self_attention)
-        x_B1D = self._join(x_B1D, self.cross_attention_norm, cross_attention)
-        return self._join(x_B1D, self.ffn_norm, self.ffn), cache
+        x_BND = self._join(x_BND, self.self_attention_norm, self_attention)
+        x_BND = self._join(x_BND, self.cross_attention_norm, cross_attention)
+        return self._join(x_BND, self.ffn_norm, self.ffn), cache

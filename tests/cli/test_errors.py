@@ -46,7 +46,6 @@ CASES = {
     ),
     "evaluate no run": (["evaluate", "run"], "run is neither a run nor a checkpoint"),
     "generate without a run": (["generate", "run", "a <mask>"], "run is neither a run nor a checkpoint"),
-    "generate without a mask": (["generate", "run", "a <mask>", "no mask here"], "text 2 has no <mask>"),
     "config that is no config": (["config", "./quickstart"], "configuration './quickstart'"),
     "infinite value": (["config", "quickstart", "--optimizer.eps", "inf"], "optimizer.eps: input should be"),
     "rate above the peak": (

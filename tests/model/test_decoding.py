@@ -1,4 +1,6 @@
-"""Cached generation against full forward passes."""
+"""Cached decoding against plain-Python searches over full forward passes."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -6,125 +8,217 @@ import numpy as np
 import pytest
 
 from denoise_jax.model import decoding, transformer
+from denoise_jax.model.constraints import Search
+from denoise_jax.model.generation import generate
 
-START, END = 2, 1
-MAX_LENGTH = 8
+START, END, LENGTH = 2, 1, 7
 
 
 @pytest.fixture(scope="module")
 def sources(vocab_size):
-    tokens_BS = np.random.default_rng(5).integers(3, vocab_size, (6, 9)).astype(np.int32)
+    """Four prompts; one is short, one is padding only."""
+    tokens_BS = np.random.default_rng(5).integers(3, vocab_size, (4, 9)).astype(np.int32)
     tokens_BS[1, 4:] = 0
     tokens_BS[2] = 0
-    return jnp.asarray(tokens_BS)
+    return tokens_BS
 
 
-def lengths(output_BT, end_id):
-    """Tokens up to the first end_id, with it."""
-    return [row.index(end_id) + 1 if end_id in row else MAX_LENGTH for row in output_BT.tolist()]
+@pytest.fixture(scope="module")
+def lively(make_params):
+    """lively(config): parameters of a model that does not repeat one token, and ends now and then."""
 
-
-def naive(jit, config, vocab_size, params, tokens_BS, end_id):
-    """The same search by a full forward pass for each token."""
-    model = transformer.module(config, vocab_size, params)
-
-    @jit
-    def next_tokens(decoder_tokens_BT):
-        sides = tokens_BS, decoder_tokens_BT
-        positions = [jnp.broadcast_to(jnp.arange(x.shape[1])[None], x.shape) for x in sides]
-        batch = {
-            "encoder_input_tokens": tokens_BS,
-            "encoder_segment_ids": (tokens_BS != 0).astype(jnp.int32),
-            "encoder_positions": positions[0],
-            "decoder_input_tokens": decoder_tokens_BT,
-            "decoder_segment_ids": jnp.ones_like(decoder_tokens_BT),
-            "decoder_positions": positions[1],
-        }
-        return model(batch).argmax(-1)
-
-    decoder_tokens_BT = np.zeros((len(tokens_BS), MAX_LENGTH + 1), np.int32)
-    decoder_tokens_BT[:, 0] = START
-    for index in range(MAX_LENGTH):
-        decoder_tokens_BT[:, index + 1] = next_tokens(jnp.asarray(decoder_tokens_BT[:, :-1]))[:, index]
-    output_BT = decoder_tokens_BT[:, 1:]
-    lengths_B = np.where(np.any(tokens_BS, axis=1), lengths(output_BT, end_id), 0)
-    return np.where(np.arange(MAX_LENGTH) < lengths_B[:, None], output_BT, 0), lengths_B
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},
-        {"norm_position": "pre", "tie_embeddings": False, "scan_layers": True, "remat": "full"},
-        {"scale_embedding": True, "embedding_norm": False},
-        {"norm": "rms", "positions": "rotary", "gated_ffn": True, "use_bias": False, "norm_position": "pre"},
-    ],
-)
-def test_cached_greedy_equals_full_forward_passes(tiny, make_params, vocab_size, sources, jit, fields):
-    config = tiny(**fields)
-    params = make_params(config)
-    # Without these a random model repeats one token: its input, or that of the longest row of the table.
-    if config.positions == "learned":
+    def make(config):
+        params = make_params(config)
         params["decoder"]["positions"] *= 5
-    params["decoder"]["layers"]["ffn"]["down"]["kernel"] *= 3
-    table_VD = params["embedding"]["tokens"]
-    params["embedding"]["tokens"] = table_VD / jnp.linalg.norm(table_VD, axis=1, keepdims=True)
-    free_BT, _ = naive(jit, config, vocab_size, params, sources, end_id=-1)
-    end_id = max(np.unique(free_BT).tolist(), key=lambda token: len(set(lengths(free_BT, token))))
-    expected_BT, expected_B = naive(jit, config, vocab_size, params, sources, end_id)
-    got_BT, got_B = decoding.greedy(
-        config, vocab_size, params, sources, max_length=MAX_LENGTH, start_id=START, end_id=end_id
-    )
-    np.testing.assert_array_equal(got_BT, expected_BT)
-    np.testing.assert_array_equal(got_B, expected_B)
-    assert got_BT.dtype == got_B.dtype == jnp.int32
-    assert got_B[2] == 0, "a source of padding only"
-    assert len(set(expected_B.tolist())) > 2, "rows should end at different lengths, or this tests little"
+        params["decoder"]["layers"]["ffn"]["down"]["kernel"] *= 3
+        table_VD = params["embedding"]["tokens"]
+        table_VD /= jnp.linalg.norm(table_VD, axis=1, keepdims=True)
+        params["embedding"]["tokens"] = table_VD.at[END].multiply(1.5)
+        return params
+
+    return make
 
 
-def test_stops_when_every_row_has_ended(tiny, make_params, vocab_size, sources, jit, monkeypatch):
-    config = tiny()
-    calls = []
-    step = decoding.decode_step
+@pytest.fixture(scope="module")
+def log_probabilities(jit, vocab_size, tiny, lively):
+    """log_probabilities(config, source, written): of each next token, [real V], by a full forward pass."""
 
-    def counted(model, tokens_B, index, cache):
-        jax.debug.callback(lambda i: calls.append(int(i)), index)
-        return step(model, tokens_B, index, cache)
+    @functools.lru_cache
+    def compiled(config):
+        params = lively(config)
 
-    params = make_params(config)
-    source = sources[:1]
-    free_BT, _ = naive(jit, config, vocab_size, params, source, end_id=-1)
-    end_id = int(free_BT[0, 2])
-    length = list(free_BT[0]).index(end_id) + 1
-    monkeypatch.setattr(decoding, "decode_step", counted)
-    fresh = jit(decoding.greedy.__wrapped__, static_argnames=("config", "vocab_size", "max_length"))
-    result = fresh(config, vocab_size, params, source, max_length=MAX_LENGTH, start_id=START, end_id=end_id)
-    jax.block_until_ready(result)
+        def last(source_S, written_T, count):
+            segments_T = (jnp.arange(LENGTH + 1) < count).astype(jnp.int32)
+            batch = {
+                "encoder_input_tokens": source_S,
+                "encoder_segment_ids": (source_S != 0).astype(jnp.int32),
+                "encoder_positions": jnp.arange(len(source_S)),
+                "decoder_input_tokens": written_T,
+                "decoder_segment_ids": segments_T,
+                "decoder_positions": jnp.arange(LENGTH + 1),
+            }
+            model = transformer.module(config, vocab_size, params)
+            logits_TV = model({name: x[None] for name, x in batch.items()})[0]
+            return jax.nn.log_softmax(logits_TV[count - 1, :vocab_size])
+
+        return jit(last)
+
+    @functools.cache
+    def remembered(config, source, written):
+        padded = np.zeros(LENGTH + 1, np.int32)
+        padded[: len(written)] = written
+        result = compiled(config)(jnp.asarray(source, jnp.int32), jnp.asarray(padded), len(written))
+        return np.asarray(result, np.float64)
+
+    return lambda config, source, written: remembered(config, tuple(source.tolist()), tuple(written))
+
+
+def allowed(scores, written, options):
+    """The scores with what may not be written at -inf, and a forced token at 0."""
+    scores, size, new = scores.copy(), options.no_repeat_ngram_size, len(written) - 1
+    if size:
+        ngrams = {tuple(written[i : i + size]) for i in range(len(written) - size + 1)}
+        recent = tuple(written[len(written) - size + 1 :])
+        for token in range(len(scores)):
+            if len(recent) == size - 1 and (*recent, token) in ngrams:
+                scores[token] = -np.inf
+    if new < options.min_new_tokens:
+        scores[END] = -np.inf
+    for forced, place in ((options.forced_bos_id, 0), (options.forced_eos_id, options.max_new_tokens - 1)):
+        if forced is not None and new == place:
+            scores[:] = -np.inf
+            scores[forced] = 0
+    return scores
+
+
+def plain_greedy(next_scores, options):
+    """(tokens, score) of the likeliest token at each place."""
+    written, total = [START], 0.0
+    while len(written) <= options.max_new_tokens and written[-1] != END:
+        scores = allowed(next_scores(written), written, options)
+        written.append(int(scores.argmax()))
+        total += scores[written[-1]]
+    return [(written[1:], total / (len(written) - 1) ** options.length_penalty)]
+
+
+def plain_beam_search(next_scores, options):
+    """[(tokens, score), ...] best first: one list of running beams, one of finished outputs."""
+    count, penalty = options.num_beams, options.length_penalty
+    running, finished, done = [([START], 0.0)], [], False
+    for length in range(1, options.max_new_tokens + 1):
+        candidates = []
+        for written, total in running:
+            scores = allowed(next_scores(written), written, options)
+            candidates += [([*written, token], total + scores[token]) for token in range(len(scores))]
+        candidates.sort(key=lambda candidate: -candidate[1])
+        candidates = candidates[: 2 * count]
+        last = length == options.max_new_tokens
+        full = len(finished) == count and options.early_stopping is True
+        if not full and not done:
+            ending = [c for c in candidates[:count] if (last or c[0][-1] == END) and c[1] > -np.inf]
+            finished += [(written[1:], total / length**penalty) for written, total in ending]
+            finished = sorted(finished, key=lambda output: -output[1])[:count]
+        running = [c for c in candidates if c[0][-1] != END and c[1] > -np.inf][:count]
+        credited = length
+        if options.early_stopping == "never" and penalty > 0:
+            credited = options.max_new_tokens
+        improvable = len(finished) < count or running[0][1] / credited**penalty > finished[-1][1]
+        done = done or not improvable
+        if done or last or (len(finished) == count and options.early_stopping is True):
+            break
+    return finished
+
+
+def check(got, expected, row):
+    for place, (tokens, score) in enumerate(expected):
+        length = int(got.lengths_BR[row, place])
+        assert got.tokens_BRM[row, place, :length].tolist() == tokens
+        assert not got.tokens_BRM[row, place, length:].any(), "padding behind the end"
+        assert got.scores_BR[row, place] == pytest.approx(score, abs=2e-4)
+
+
+VARIANTS = {
+    "post-norm": {},
+    "pre-norm, untied": {
+        "norm_position": "pre",
+        "tie_embeddings": False,
+        "scan_layers": True,
+        "remat": "full",
+    },
+    "scaled": {"scale_embedding": True, "embedding_norm": False},
+}
+CASES = {
+    "greedy": ("post-norm", {}),
+    "greedy, pre-norm, untied": ("pre-norm, untied", {}),
+    "greedy, scaled": ("scaled", {"no_repeat_ngram_size": 2, "min_new_tokens": 3}),
+    "beams": ("post-norm", {"num_beams": 3}),
+    "beams, pre-norm, untied": ("pre-norm, untied", {"num_beams": 4, "early_stopping": True}),
+    "beams, forced": (
+        "post-norm",
+        {"num_beams": 3, "forced_bos_id": 9, "forced_eos_id": END, "no_repeat_ngram_size": 1},
+    ),
+    "beams, long": ("post-norm", {"num_beams": 2, "length_penalty": 1.5, "early_stopping": "never"}),
+    "beams, short": ("scaled", {"num_beams": 2, "length_penalty": -0.5, "no_repeat_ngram_size": 3}),
+}
+
+
+@pytest.mark.parametrize(("variant", "fields"), CASES.values(), ids=CASES.keys())
+def test_equals_a_plain_search(tiny, lively, vocab_size, sources, log_probabilities, variant, fields):
+    config = tiny(**VARIANTS[variant])
+    options = Search(LENGTH, START, END, **fields, num_return_sequences=fields.get("num_beams", 1))
+    got = generate(config, vocab_size, lively(config), jnp.asarray(sources), options)
+    assert got.tokens_BRM.shape == (len(sources), options.num_return_sequences, LENGTH)
+    assert got.tokens_BRM.dtype == got.lengths_BR.dtype == jnp.int32
+    search = plain_beam_search if options.num_beams > 1 else plain_greedy
+    for row, source in enumerate(sources):
+        if not source.any():
+            assert not any(np.asarray(array[row]).any() for array in got), "a source of padding only"
+            continue
+        scores = functools.partial(log_probabilities, config, source)
+        check(got, search(scores, options), row)
+
+
+def test_outputs_end_at_different_lengths(tiny, lively, vocab_size, sources):
+    """Or the tests above would tell little."""
+    config, options = tiny(), Search(LENGTH, START, END, num_beams=3, num_return_sequences=3)
+    got = generate(config, vocab_size, lively(config), jnp.asarray(sources), options)
+    assert len(set(got.lengths_BR.ravel().tolist()) - {0}) > 2
+
+
+@pytest.mark.parametrize("fields", [{}, {"num_beams": 2}], ids=["greedy", "beams"])
+def test_stops_when_every_row_has_ended(tiny, lively, vocab_size, sources, jit, monkeypatch, fields):
+    config, steps = tiny(), []
+    start = decoding.start
+
+    def counted(*arguments, **options):
+        step, cache = start(*arguments, **options)
+
+        def step_and_count(tokens_BN, index, *rest):
+            jax.debug.callback(lambda i: steps.append(int(i)), index)
+            return step(tokens_BN, index, *rest)
+
+        return step_and_count, cache
+
+    monkeypatch.setattr(decoding, "start", counted)
+    # </s> is forced as the first token: all beams but one go on, but cannot get better than this score of 0.
+    options = Search(LENGTH, START, END, forced_bos_id=END, early_stopping=True, **fields)
+    fresh = jit(generate.__wrapped__, static_argnames=("config", "vocab_size", "options"))
+    got = fresh(config, vocab_size, lively(config), jnp.asarray(sources), options)
+    jax.block_until_ready(got)
     jax.effects_barrier()
-    assert sorted(calls) == list(range(length))
+    assert got.lengths_BR[0, 0] == 1
+    assert max(steps) < LENGTH - 1
 
 
-def test_cache_rows_can_be_reordered(tiny, make_params, vocab_size, sources, jit):
+def test_what_cannot_be_is_refused(tiny, make_params, vocab_size, sources):
     config = tiny()
-    model = transformer.module(config, vocab_size, make_params(config))
-    segments_BS = (sources != 0).astype(jnp.int32)
-    positions_BS = jnp.broadcast_to(jnp.arange(sources.shape[1])[None], sources.shape)
-    encoded_BSD = model.encode(sources, segments_BS, positions_BS)
-    order = jnp.asarray([3, 0, 0, 5, 1, 4])
-    tokens_B = jnp.arange(10, 16)
-    step = jit(lambda tokens_B, index, cache: decoding.decode_step(model, tokens_B, index, cache))
-    cache = decoding.start_cache(model, encoded_BSD, segments_BS, MAX_LENGTH)
-    assert all(leaf.shape[0] == len(sources) for leaf in jax.tree.leaves(cache))
-    _, cache = step(tokens_B, 0, cache)
-    logits_BV, _ = step(tokens_B, 1, cache)
-    reordered = jax.tree.map(lambda leaf: leaf[order], cache)
-    reordered_BV, _ = step(tokens_B[order], 1, reordered)
-    np.testing.assert_allclose(reordered_BV, logits_BV[order], rtol=1e-5, atol=1e-5)
 
+    def run(options):
+        generate(config, vocab_size, make_params(config), jnp.asarray(sources), options)
 
-def test_max_length_beyond_the_positions_is_refused(tiny, make_params, vocab_size, sources):
-    config = tiny()
-    with pytest.raises(ValueError, match="max_length=21 exceeds max_positions=20"):
-        decoding.greedy(
-            config, vocab_size, make_params(config), sources, max_length=21, start_id=START, end_id=END
-        )
+    with pytest.raises(ValueError, match="max_new_tokens=21 exceeds max_positions=20"):
+        run(Search(21, START, END))
+    with pytest.raises(ValueError, match="num_return_sequences=3 exceeds num_beams=2"):
+        run(Search(LENGTH, START, END, num_beams=2, num_return_sequences=3))
+    with pytest.raises(ValueError, match="draws from keys_B"):
+        run(Search(LENGTH, START, END, do_sample=True))

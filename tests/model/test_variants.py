@@ -80,18 +80,20 @@ def test_decoding_step_by_step_gives_the_logits_of_the_full_pass(
     params, batch = make_params(config), pack([[(5, 10)], [(12, 10)]])
     expected_BTV = run(config, params, batch)
     model = transformer.module(config, vocab_size, params)
-    segments_BS, tokens_BT = batch["encoder_segment_ids"], batch["decoder_input_tokens"]
+    tokens_BT = batch["decoder_input_tokens"]
+    length = tokens_BT.shape[1]
 
     @jit
     def stepwise():
-        encoded_BSD = model.encode(batch["encoder_input_tokens"], segments_BS, batch["encoder_positions"])
-        cache = decoding.start_cache(model, encoded_BSD, segments_BS, tokens_BT.shape[1])
+        one_step, cache = decoding.start(model, batch["encoder_input_tokens"], length, 1, shared=False)
 
         def step(cache, index_and_tokens):
             index, tokens_B = index_and_tokens
-            logits_BV, cache = decoding.decode_step(model, tokens_B, index, cache)
-            return cache, logits_BV
+            past_11M = (jnp.arange(length) <= index)[None, None]
+            logits_VB1, cache = one_step(tokens_B[:, None], index, past_11M, cache)
+            return cache, logits_VB1[..., 0].T
 
-        return jax.lax.scan(step, cache, (jnp.arange(tokens_BT.shape[1]), tokens_BT.T))[1]
+        return jax.lax.scan(step, cache, (jnp.arange(length), tokens_BT.T))[1]
 
-    np.testing.assert_allclose(stepwise().swapaxes(0, 1), expected_BTV, rtol=1e-4, atol=1e-4)
+    got_BTV = stepwise().swapaxes(0, 1)[..., :vocab_size]
+    np.testing.assert_allclose(got_BTV, expected_BTV[..., :vocab_size], rtol=1e-4, atol=1e-4)
