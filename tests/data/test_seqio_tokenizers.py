@@ -137,3 +137,9 @@ def test_class_labels_keep_their_vocabulary(bart_folder, vocabulary_folder):
     assert replaced["inputs"].vocabulary == seqio_vocabulary(bart_folder)
     with pytest.raises(DataError, match="'labelled': a PassThroughVocabulary has no pieces"):
         inspection.vocabulary_of(task)
+
+
+def test_a_text_is_looked_at_as_it_is_trained_on(bart_folder):
+    own = load(bart_folder)
+    seen = inspection.TextNoise("One here. Two there.", own).under("none", 0)
+    assert seen.text == [own.piece(i) for i in own.encode("One here. Two there.")]
