@@ -187,7 +187,7 @@ def test_imported_weights_are_begun_with_and_not_gone_on_with(source, tiny_confi
     checkpoints.save(0, {"params": model.params}, config=config, vocabulary=files, data={})
     checkpoints.close()
     for name in (str(imported / "config.json"), "quickstart"):
-        assert main(["train", name, "--workdir", str(imported), "--data.vocabulary", "None"]) == 2
+        assert main(["train", name, "--workdir", str(imported)]) == 2
         err = capsys.readouterr().err
         assert "holds imported weights, which no run can go on with: train in another folder, with " in err
         assert f"--training.init-from {imported}" in err
