@@ -72,8 +72,9 @@ def _check(arguments: EvaluateArguments) -> None:
 
 def _on_task(model: "Model", arguments: EvaluateArguments) -> "Model":
     """The model with the task that is asked for in its configuration."""
-    from denoise_jax.data import tasks
-    from denoise_jax.data.finetuning import check_classes
+    with quiet():
+        from denoise_jax.data import tasks
+        from denoise_jax.data.finetuning import check_classes
 
     own = model.config.data
     task, modules = arguments.task or own.task, arguments.task_modules or own.task_modules
@@ -87,7 +88,8 @@ def _on_task(model: "Model", arguments: EvaluateArguments) -> "Model":
 def _measure(model: "Model", split: str, arguments: EvaluateArguments) -> int:
     from rich.console import Console
 
-    from denoise_jax.evaluation.evaluate import Evaluator
+    with quiet():
+        from denoise_jax.evaluation.evaluate import Evaluator
 
     evaluator = Evaluator(model.config, model.vocabulary, model.mesh)
     result = {"step": model.step, **evaluator.measure(model.params, split, arguments.max_batches)}
@@ -120,7 +122,8 @@ def _measure(model: "Model", split: str, arguments: EvaluateArguments) -> int:
 def _predict(model: "Model", split: str, arguments: EvaluateArguments) -> int:
     from rich.console import Console
 
-    from denoise_jax.evaluation.predict import predict
+    with quiet():
+        from denoise_jax.evaluation.predict import predict
 
     errors = Console(stderr=True)
 

@@ -88,18 +88,18 @@ def _beginning(config: Config, folder: Path) -> "tuple[Config, Vocabulary, Store
     A run that has begun has its shape and vocabulary itself, and what it began with is not looked for.
     """
     from denoise_jax.data.vocabulary import load
-
-    vocabulary = None if config.data.vocabulary is None else _vocabulary(config.data.vocabulary, folder)
-    with quiet():
-        from denoise_jax.evaluation.load import open_checkpoint
-        from denoise_jax.training import run_folder
-        from denoise_jax.training.initialise import adopt_shape
+    from denoise_jax.training import run_folder
 
     own = run_folder.begun(folder)
     if config.data.task is None:
         raise ConfigError("data.task names no task to train on; give --data.task NAME")
+    vocabulary = None if config.data.vocabulary is None else _vocabulary(config.data.vocabulary, folder)
     if config.training.init_from is None:
         return config, vocabulary, None
+    with quiet():
+        from denoise_jax.evaluation.load import open_checkpoint
+        from denoise_jax.training.initialise import adopt_shape
+
     kept = run_folder.vocabulary_folder(folder)
     if own is not None and (vocabulary or kept):
         return adopt_shape(config, own.model), vocabulary or load(kept), None
