@@ -140,13 +140,9 @@ def plain_beam_search(next_scores, options):
         candidates.sort(key=lambda candidate: -candidate[1])
         candidates = candidates[: 2 * count]
         last = length == options.max_new_tokens
-        full = len(finished) == count and options.early_stopping is True
-        if not full and not done:
-            ending = [
-                c for c in candidates[:count] if (last or c[0][-1] == options.end_id) and c[1] > -np.inf
-            ]
-            finished += [(written[1:], total / length**penalty) for written, total in ending]
-            finished = sorted(finished, key=lambda output: -output[1])[:count]
+        new = [c for c in candidates[:count] if (last or c[0][-1] == options.end_id) and c[1] > -np.inf]
+        finished += [(written[1:], total / length**penalty) for written, total in new]
+        finished = sorted(finished, key=lambda output: -output[1])[:count]
         running = [c for c in candidates if c[0][-1] != options.end_id and c[1] > -np.inf][:count]
         if last or (len(finished) == count and options.early_stopping is True):
             break
