@@ -20,10 +20,10 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow lint format lock clean
+.PHONY: help setup setup-parity quickstart test test-slow lint format lock clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## install everything, hash-checked, in .venv
 
@@ -46,6 +46,9 @@ $(STAMP): requirements.txt pyproject.toml
 	"$(VENV)/bin/python" -m pip install --quiet --require-hashes --no-deps --no-build-isolation --requirement requirements.txt
 	"$(VENV)/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+setup-parity: setup  ## install PyTorch and transformers too, which the parity tests need (5 GB)
+	"$(VENV)/bin/python" -m pip install --quiet --no-build-isolation --editable ".[parity]"
 
 # The lines of this recipe are the README's quick start: copy them, with the environment activated.
 quickstart: setup  ## build a vocabulary, train, evaluate and fill masks on this machine

@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from denoise_jax.corruption import presets, record
-from denoise_jax.data import preprocessors, tasks, vocabulary
+from denoise_jax.data import preprocessors, tasks, vocabulary, vocabulary_training
 from denoise_jax.data.packing import DenoisingFeatureConverter
 
 TURNS = 3
@@ -47,7 +47,7 @@ class Pipelines:
         self._lengths = {"inputs": length + length // 4, "targets": length}
         self._provenance = True
         self._features = preprocessors.output_features(folder)
-        self._symbols = preprocessors.noise_symbols(vocabulary.Vocabulary(folder))
+        self._symbols = preprocessors.noise_symbols(vocabulary.load(folder))
         texts = itertools.islice(tasks.texts(tasks.find("quickstart", ["tasks"]), "train"), 0, None, 8)
         documents = tf.data.Dataset.from_tensor_slices({"text": list(texts)})
         pieces = next(iter(self._pieces(documents).ragged_batch(100_000)))
@@ -134,7 +134,7 @@ def main() -> None:
     console = Console(width=110)
     with tempfile.TemporaryDirectory() as folder:
         texts = tasks.texts(tasks.find("quickstart", ["tasks"]), "train")
-        vocabulary.train(texts, Path(folder) / "v", size=8000, model_type="bpe", sentinels=100)
+        vocabulary_training.train(texts, Path(folder) / "v", size=8000, model_type="bpe", sentinels=100)
         for pipeline in arguments.pipelines:
             job = (f"{folder}/v", arguments.length, pipeline, arguments.presets)
             alone = measure(*job)

@@ -315,6 +315,11 @@ class Config(_Section):
             raise ValueError(
                 f"model.max_positions={self.model.max_positions} is below the longest row, {longest} tokens"
             )
+        if self.model.num_classes and self.data.target_length < self.data.input_length:
+            raise ValueError(
+                f"data.target_length={self.data.target_length} is below data.input_length="
+                f"{self.data.input_length}: with model.num_classes the decoder reads the inputs too"
+            )
         if self.data.batch_size % self.training.accumulation_steps:
             raise ValueError(
                 f"training.accumulation_steps={self.training.accumulation_steps} does not divide "

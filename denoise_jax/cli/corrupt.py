@@ -157,13 +157,12 @@ def _compared(arguments: CorruptArguments) -> tuple[list[_Shown], dict[str, str]
 
 def _texts(arguments: CorruptArguments) -> "list[TextNoise]":
     from denoise_jax.data import inspection, tasks
-    from denoise_jax.data.vocabulary import Vocabulary
 
     if arguments.task is None:
         return [inspection.TextNoise(arguments.text, _vocabulary(arguments))]
     task = tasks.find(arguments.task, arguments.task_modules)
-    vocabulary = Vocabulary(task.output_features["targets"].vocabulary.sentencepiece_model_file)
-    clean = [vocabulary.processor.decode_pieces(seen.text) for seen in _of_task(arguments, 1)]
+    vocabulary = inspection.vocabulary_of(task)
+    clean = [vocabulary.decode_pieces(seen.text) for seen in _of_task(arguments, 1)]
     return [inspection.TextNoise(text, vocabulary) for text in clean]
 
 
@@ -182,9 +181,9 @@ def _of_task(arguments: CorruptArguments, count: int) -> "list[Seen]":
 
 
 def _vocabulary(arguments: CorruptArguments):
-    from denoise_jax.data.vocabulary import Vocabulary
+    from denoise_jax.data.vocabulary import load
 
-    return Vocabulary(arguments.vocabulary) if arguments.vocabulary else None
+    return load(arguments.vocabulary) if arguments.vocabulary else None
 
 
 def _show(arguments: CorruptArguments, shown: Sequence[_Shown], skipped: Mapping[str, str]) -> int:

@@ -1,14 +1,18 @@
-"""`denoise-jax evaluate RUN`: measures a checkpoint on a split with fixed noise."""
+"""`denoise-jax evaluate RUN`: measures a checkpoint on a split with fixed noise, or by what it predicts."""
 
 import dataclasses
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from denoise_jax.cli.arguments import parse
 from denoise_jax.cli.terminal import quiet
-from denoise_jax.errors import UserError
+from denoise_jax.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from denoise_jax.evaluation.load import Model
 
 # How the table tells the kinds of each group.
 _GROUPS = {
@@ -19,7 +23,10 @@ _GROUPS = {
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateArguments:
-    """Loss, perplexity and accuracy of a checkpoint, apart for each kind of token that the noise makes."""
+    """Loss, perplexity and accuracy of a checkpoint, apart for each kind of token that the noise makes.
+
+    With --predict: the task's own metrics of what the checkpoint writes, or of the classes that it tells.
+    """
 
     run: tyro.conf.Positional[str]
     """Folder of a run, or of one checkpoint."""
@@ -27,53 +34,142 @@ class EvaluateArguments:
     """Split to measure; default: evaluation.split of the run."""
     step: int | None = None
     """Checkpoint to measure; default: the newest."""
+    task: str | None = None
+    """SeqIO task to measure on, with the vocabulary of the run; default: the run's own."""
+    task_modules: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="MODULE")] = None
+    """Modules that register tasks; default: data.task_modules of the run."""
     max_batches: int | None = None
     """Batches to measure; default: the whole split."""
+    predict: bool = False
+    """Decode as `generation` of the run says, and put the task's metrics on it."""
+    max_examples: int | None = None
+    """With --predict: examples to decode; default: the whole split."""
     json: bool = False
     """Print JSON instead of a table."""
 
 
 def main(argv: list[str]) -> int:
-    """Measures, writes RUN/eval/<step>.json, and prints."""
+    """Measures, writes RUN/eval/<step>.json or <step>-predictions.json and .jsonl, and prints."""
     arguments = parse(EvaluateArguments, argv, "evaluate")
-    if arguments.max_batches is not None and arguments.max_batches < 1:
-        raise UserError(f"--max-batches {arguments.max_batches} must be at least 1")
+    _check(arguments)
     with quiet():
-        from denoise_jax.evaluation.evaluate import Evaluator
         from denoise_jax.evaluation.load import load_model
-        from denoise_jax.training import run_folder
 
+    model = _on_task(load_model(arguments.run, arguments.step), arguments)
+    split = arguments.split or model.config.evaluation.split
+    return _predict(model, split, arguments) if arguments.predict else _measure(model, split, arguments)
+
+
+def _check(arguments: EvaluateArguments) -> None:
+    for flag, value in (("--max-batches", arguments.max_batches), ("--max-examples", arguments.max_examples)):
+        if value is not None and value < 1:
+            raise UserError(f"{flag} {value} must be at least 1")
+    if arguments.predict and arguments.max_batches is not None:
+        raise UserError("--max-batches counts no predictions; give --max-examples")
+    if arguments.max_examples is not None and not arguments.predict:
+        raise UserError("--max-examples goes with --predict; without it, give --max-batches")
+
+
+def _on_task(model: "Model", arguments: EvaluateArguments) -> "Model":
+    """The model with the task that is asked for in its configuration."""
+    from denoise_jax.data import tasks
+    from denoise_jax.data.finetuning import check_classes
+
+    own = model.config.data
+    task, modules = arguments.task or own.task, arguments.task_modules or own.task_modules
+    if task is None:
+        raise ConfigError(f"{arguments.run} holds imported weights, which have no task; give --task NAME")
+    check_classes(tasks.find(task, modules), model.config.model.num_classes)
+    data = own.model_copy(update={"task": task, "task_modules": modules})
+    return dataclasses.replace(model, config=model.config.model_copy(update={"data": data}))
+
+
+def _measure(model: "Model", split: str, arguments: EvaluateArguments) -> int:
     from rich.console import Console
 
-    model = load_model(arguments.run, arguments.step)
-    split = arguments.split or model.config.evaluation.split
+    from denoise_jax.evaluation.evaluate import Evaluator
+
     evaluator = Evaluator(model.config, model.vocabulary, model.mesh)
     result = {"step": model.step, **evaluator.measure(model.params, split, arguments.max_batches)}
     text = json.dumps(result, indent=2)
     written = ""
-    if (Path(arguments.run) / run_folder.CONFIG).exists() and arguments.max_batches is None:
-        name = (
-            f"{model.step}.json" if split == model.config.evaluation.split else f"{model.step}-{split}.json"
-        )
-        file = Path(arguments.run) / run_folder.EVAL / name
-        file.parent.mkdir(exist_ok=True)
+    if arguments.max_batches is None and (file := _file(model, split, arguments, ".json")):
         file.write_text(text + "\n")
         written = f"written to {file}"
     if arguments.json:
         print(text)
-    else:
-        console = Console()
-        console.print(
-            f"{model.config.name}, step {result['step']}, split {result['split']}: "
-            f"loss {result['loss']:.3f}, perplexity {result['perplexity']:.2f}",
-            highlight=False,
-            soft_wrap=True,
+        return 0
+    console = Console()
+    told = f"{model.config.name}, step {result['step']}, split {result['split']}: loss {result['loss']:.3f}, "
+    if "examples" in result:
+        told += (
+            f"accuracy {result['accuracy']:.3f} of {result['examples']:,} examples "
+            f"(most frequent class {result['baseline_accuracy']:.3f})"
         )
+        console.print(told, highlight=False, soft_wrap=True)
+    else:
+        told += f"perplexity {result['perplexity']:.2f}"
+        console.print(told, highlight=False, soft_wrap=True)
         console.print(_table(result))
         if result["span_length"]["spans"]:
             console.print(_span_lengths(result["span_length"]), highlight=False, soft_wrap=True)
-        console.print(written, highlight=False, soft_wrap=True)
+    console.print(written, highlight=False, soft_wrap=True)
     return 0
+
+
+def _predict(model: "Model", split: str, arguments: EvaluateArguments) -> int:
+    from rich.console import Console
+
+    from denoise_jax.evaluation.predict import predict
+
+    errors = Console(stderr=True)
+
+    def progress(done: int) -> None:
+        errors.print(f"{done:,} examples decoded", highlight=False)
+
+    predictions, metrics = predict(model, split, max_examples=arguments.max_examples, progress=progress)
+    result = {
+        "step": model.step,
+        "task": model.config.data.task,
+        "split": split,
+        "examples": len(predictions),
+        **metrics,
+    }
+    text = json.dumps(result, indent=2)
+    lines = [json.dumps(dataclasses.asdict(p), ensure_ascii=False) for p in predictions]
+    written = ""
+    if file := _file(model, split, arguments, "-predictions.jsonl"):
+        file.write_text("".join(line + "\n" for line in lines))
+        written = f"predictions written to {file}"
+        if arguments.max_examples is None:
+            file.with_suffix(".json").write_text(text + "\n")
+    if arguments.json:
+        print(text)
+        return 0
+    console = Console()
+    told = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+    console.print(
+        f"{model.config.name}, step {model.step}, task {result['task']}, split {split}, "
+        f"{len(predictions):,} examples: {told}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(written, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _file(model: "Model", split: str, arguments: EvaluateArguments, end: str) -> Path | None:
+    """RUN/eval/<step>[-<task>][-<split>]<end>, in a folder that is there; None for a checkpoint alone."""
+    from denoise_jax.training import run_folder
+
+    run = Path(arguments.run)
+    if not (run / run_folder.CONFIG).exists():
+        return None
+    own_split = model.config.evaluation.split
+    parts = [str(model.step), arguments.task, None if split == own_split else split]
+    file = run / run_folder.EVAL / ("-".join(filter(None, parts)) + end)
+    file.parent.mkdir(exist_ok=True)
+    return file
 
 
 def _table(result: dict):

@@ -14,7 +14,10 @@ COMMANDS = {
     "train": "start a run, or go on with it",
     "evaluate": "measure a checkpoint on a split with fixed noise",
     "generate": "fill in the masks of a text",
+    "import": "make a run of a BART or mBART folder of Hugging Face",
+    "export": "write a checkpoint as such a folder",
 }
+_MODULES = {"import": "import_model"}  # where a command's name is none that a module can have
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,8 +46,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _command(name: str) -> str:
+    """The module of a command."""
     if name in COMMANDS:
-        return name
+        return _MODULES.get(name, name)
     raise UserError(f"there is no command {name!r}; {nearest(name, COMMANDS)}")
 
 

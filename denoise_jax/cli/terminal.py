@@ -64,3 +64,26 @@ def _quiet_loggers() -> None:
     absl.logging.set_verbosity(absl.logging.ERROR)
     for name in ("absl", "jax", "tensorflow", "orbax"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def tracked(description: str, total: int | None = None):
+    """A function that passes the items of an iterable on under a progress bar, in a terminal only.
+
+    `total`: how many there are, where the iterable does not tell.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+
+    def pass_on(items):
+        return track(
+            items,
+            description,
+            total=total,
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    return pass_on

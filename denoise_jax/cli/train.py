@@ -2,15 +2,21 @@
 
 import contextlib
 import dataclasses
+import functools
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from denoise_jax.cli.config import resolve
 from denoise_jax.cli.terminal import quiet
 from denoise_jax.config import Config
+from denoise_jax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from denoise_jax.data.vocabulary import Vocabulary
+    from denoise_jax.evaluation.load import Stored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +35,11 @@ def main(argv: list[str]) -> int:
     arguments = resolve(TrainArguments, argv, "train")
     config, folder = arguments.config, Path(arguments.workdir)
     # Cheap checks come before the frameworks are loaded.
-    from denoise_jax.data import vocabulary as vocabularies
-
-    vocabulary = _vocabulary(config.data.vocabulary, folder)
+    config, vocabulary, source = _beginning(config, folder)
     with quiet():
         from denoise_jax.data import tasks
+        from denoise_jax.data import vocabulary as vocabularies
+        from denoise_jax.data.finetuning import check_classes
         from denoise_jax.evaluation.evaluate import Evaluator
         from denoise_jax.parallel.mesh import make_mesh
         from denoise_jax.training import plots, run_folder
@@ -43,6 +49,7 @@ def main(argv: list[str]) -> int:
 
     console = Console()
     task = tasks.find(config.data.task, config.data.task_modules)
+    check_classes(task, config.model.num_classes)
     mesh = make_mesh(config.parallel)
     tasks.check_splits(
         task, ["train"] + [config.evaluation.validation_split] * bool(config.training.evaluate_every)
@@ -51,7 +58,7 @@ def main(argv: list[str]) -> int:
     for note in notes:
         console.print(f"changed since the run began: {note}", highlight=False)
     with held or contextlib.nullcontext():
-        vocabulary = vocabularies.Vocabulary(folder / run_folder.VOCABULARY)
+        vocabulary = vocabularies.load(folder / run_folder.VOCABULARY)
         evaluator = Evaluator(config, vocabulary, mesh)
 
         def validate(params):
@@ -59,7 +66,10 @@ def main(argv: list[str]) -> int:
                 params, config.evaluation.validation_split, config.evaluation.max_batches
             )
 
-        trainer = Trainer(config, folder, vocabulary, mesh, validate, console)
+        initial = None
+        if config.training.init_from is not None:
+            initial = functools.partial(_parameters, source, config, vocabulary, mesh)
+        trainer = Trainer(config, folder, vocabulary, mesh, validate, console, initial)
         try:
             complete = trainer.run()
         except NonFiniteLoss as error:
@@ -72,17 +82,62 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _vocabulary(path: str, folder: Path):
+def _beginning(config: Config, folder: Path) -> "tuple[Config, Vocabulary, Stored | None]":
+    """The configuration in the shape of what the run begins with, its vocabulary, and where that lies.
+
+    A run that has begun has its shape and vocabulary itself, and what it began with is not looked for.
+    """
+    from denoise_jax.data.vocabulary import load
+
+    vocabulary = None if config.data.vocabulary is None else _vocabulary(config.data.vocabulary, folder)
+    with quiet():
+        from denoise_jax.evaluation.load import open_checkpoint
+        from denoise_jax.training import run_folder
+        from denoise_jax.training.initialise import adopt_shape
+
+    own = run_folder.begun(folder)
+    if config.data.task is None:
+        raise ConfigError("data.task names no task to train on; give --data.task NAME")
+    if config.training.init_from is None:
+        return config, vocabulary, None
+    kept = run_folder.vocabulary_folder(folder)
+    if own is not None and (vocabulary or kept):
+        return adopt_shape(config, own.model), vocabulary or load(kept), None
+    source = open_checkpoint(config.training.init_from)
+    _check_vocabulary(config, vocabulary, source)
+    return adopt_shape(config, source.config.model), vocabulary or source.vocabulary, source
+
+
+def _parameters(source: "Stored | None", config: Config, vocabulary: "Vocabulary", mesh) -> dict:
+    """What a run without a checkpoint begins with, on `mesh`; it may have been stopped before its first."""
+    from denoise_jax.evaluation.load import open_checkpoint
+    from denoise_jax.training.initialise import check_shape
+
+    source = source or open_checkpoint(config.training.init_from)
+    check_shape(config, source.config.model)
+    _check_vocabulary(config, vocabulary, source)
+    return source.params(mesh)
+
+
+def _check_vocabulary(config: Config, vocabulary: "Vocabulary | None", source: "Stored") -> None:
+    if vocabulary is not None and vocabulary.fingerprint() != source.vocabulary.fingerprint():
+        raise ConfigError(
+            f"the vocabulary {config.data.vocabulary or 'of the run'} is not that of "
+            f"training.init_from={config.training.init_from}, whose parameters belong to its own; "
+            "leave data.vocabulary out"
+        )
+
+
+def _vocabulary(path: str, folder: Path) -> "Vocabulary":
     """The vocabulary at `path`, or the run's own where that is gone."""
-    from denoise_jax.data.vocabulary import Vocabulary
+    from denoise_jax.data.vocabulary import load
     from denoise_jax.errors import DataError
-    from denoise_jax.training.run_folder import VOCABULARY, newest_files
+    from denoise_jax.training.run_folder import vocabulary_folder
 
     try:
-        return Vocabulary(path)
+        return load(path)
     except DataError:
-        kept = [folder / VOCABULARY, (newest_files(folder) or folder) / VOCABULARY]
-        for own in kept:
-            if own.is_dir() and not Path(path).exists():
-                return Vocabulary(own)
+        own = vocabulary_folder(folder)
+        if own is not None and not Path(path).exists():
+            return load(own)
         raise

@@ -52,9 +52,9 @@ def main(argv: list[str]) -> int:
         )
     if Path(arguments.output).exists() and not Path(arguments.output).is_dir():
         raise UserError(f"--output {arguments.output} is a file; name a folder")
-    from denoise_jax.data import vocabulary
+    from denoise_jax.data import vocabulary_training
 
-    trained = vocabulary.train(
+    trained = vocabulary_training.train(
         _texts(arguments),
         arguments.output,
         size=arguments.size,

@@ -1,4 +1,4 @@
 """From text to packed, noisy, sharded batches.
 
-Only `loader.py` knows JAX; only `vocabulary.py` works without TensorFlow.
+Only `loader.py` knows JAX; only vocabularies (but `seqio_vocabulary.py`) work without TensorFlow.
 """

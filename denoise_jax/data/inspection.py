@@ -15,6 +15,7 @@ from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.data import tasks
 from denoise_jax.data.preprocessors import Reading, noise_symbols
 from denoise_jax.data.sentences import split_sentences
+from denoise_jax.data.seqio_vocabulary import is_ours, of_seqio
 from denoise_jax.data.vocabulary import MODES, SENTINEL, Vocabulary
 from denoise_jax.errors import DataError
 
@@ -109,13 +110,20 @@ def _word_symbols(pieces: Sequence[str], reserved: int) -> Symbols:
     )
 
 
+def vocabulary_of(task: seqio.Task | seqio.Mixture) -> Vocabulary:
+    """The vocabulary of a task's targets; DataError where they have no pieces of text to show."""
+    vocabulary = task.output_features["targets"].vocabulary
+    if not is_ours(vocabulary):
+        raise DataError(f"task {task.name!r}: a {type(vocabulary).__name__} has no pieces of text to show")
+    return of_seqio(vocabulary)
+
+
 def from_task(
     name: str, modules: Sequence[str], split: str, *, length: int, count: int, seed: int
 ) -> Iterator[Seen]:
     """The first `count` examples of a task's split as training would see them, cut to `length` tokens."""
     task = tasks.find(name, modules)
-    feature: seqio.Feature = task.output_features["targets"]
-    vocabulary = Vocabulary(feature.vocabulary.sentencepiece_model_file)
+    vocabulary = vocabulary_of(task)
     lengths = {"inputs": 2 * length, "targets": length}
     examples = tasks.open_shard(
         task,

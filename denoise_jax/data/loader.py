@@ -36,14 +36,21 @@ class TrainLoader:
     The first one raises DataError if the position in the data cannot be saved.
     """
 
-    def __init__(self, config: DataConfig, vocabulary: Vocabulary, split: str = "train"):
+    def __init__(
+        self,
+        config: DataConfig,
+        vocabulary: Vocabulary,
+        split: str = "train",
+        *,
+        num_classes: int | None = None,
+    ):
         self._task, self._num_shards = config.task, config.shards
         self._can_be_saved = False
         self._shards = _shards_of_this_host(config.shards)
         task = tasks.find(config.task, config.task_modules, str(vocabulary.path))
         self._iterators: list[tf.data.Iterator] = []
         for shard in self._shards:
-            rows = _rows(task, split, config, vocabulary, shard, training=True)
+            rows = _rows(task, split, config, vocabulary, num_classes, shard, training=True)
             rows = rows.batch(config.batch_size // config.shards, drop_remainder=True)
             self._iterators.append(iter(rows.prefetch(2)))
 
@@ -55,6 +62,8 @@ class TrainLoader:
             parts = [next(iterator) for iterator in self._iterators]
         except StopIteration:
             raise DataError("the training data ended: its corpus has no text") from None
+        except tf.errors.InvalidArgumentError as error:
+            raise _unfit(self._task, error) from None
         if not self._can_be_saved:
             self.state()  # better now than at the first checkpoint
             self._can_be_saved = True
@@ -107,7 +116,13 @@ class TrainLoader:
 
 
 def evaluation_batches(
-    config: DataConfig, vocabulary: Vocabulary, split: str, batch_size: int, max_batches: int | None = None
+    config: DataConfig,
+    vocabulary: Vocabulary,
+    split: str,
+    batch_size: int,
+    max_batches: int | None = None,
+    *,
+    num_classes: int | None = None,
 ) -> Iterator[Batch]:
     """This host's part of the batches of one pass over `split`, with the same noise every time.
 
@@ -117,14 +132,17 @@ def evaluation_batches(
     num_hosts = jax.process_count()
     if batch_size % num_hosts:
         raise ConfigError(f"evaluation batch size {batch_size} is no multiple of the {num_hosts} hosts")
-    rows = _rows(task, split, config, vocabulary, 0, training=False)
+    rows = _rows(task, split, config, vocabulary, num_classes, 0, training=False)
     batches = rows.batch(batch_size, drop_remainder=False).prefetch(2)
     if max_batches is not None:
         batches = batches.take(max_batches)
     mine = slice(*(np.array([0, 1]) + jax.process_index()) * (batch_size // num_hosts))
-    for batch in batches.as_numpy_iterator():
-        missing = batch_size - len(batch["decoder_target_tokens"])
-        yield {name: np.pad(rows, ((0, missing), (0, 0)))[mine] for name, rows in batch.items()}
+    try:
+        for batch in batches.as_numpy_iterator():
+            missing = batch_size - len(batch["decoder_target_tokens"])
+            yield {name: np.pad(rows, ((0, missing), (0, 0)))[mine] for name, rows in batch.items()}
+    except tf.errors.InvalidArgumentError as error:
+        raise _unfit(config.task, error) from None
 
 
 def _rows(
@@ -132,6 +150,7 @@ def _rows(
     split: str,
     config: DataConfig,
     vocabulary: Vocabulary,
+    num_classes: int | None,
     shard: int,
     *,
     training: bool,
@@ -148,8 +167,16 @@ def _rows(
         training=training,
         how=Reading(shard, per_step / config.shards if training else None, config.pack, provenance=False),
     )
-    converter = DenoisingFeatureConverter(pack=config.pack, bos_id=vocabulary.bos_id)
+    converter = DenoisingFeatureConverter(
+        pack=config.pack, bos_id=vocabulary.start_id, num_classes=num_classes
+    )
     return converter(examples, {"inputs": config.input_length, "targets": config.target_length})
+
+
+def _unfit(task: str, error: tf.errors.InvalidArgumentError) -> DataError:
+    """What a check inside the graph found wrong with the examples."""
+    found = error.message.splitlines()[0].split("assertion failed: ")[-1]
+    return DataError(f"task {task!r} cannot be read: {found.replace('[', '').replace(']', '')}")
 
 
 def _shards_of_this_host(num_shards: int) -> range:

@@ -27,9 +27,13 @@ class DenoisingFeatureConverter(seqio.FeatureConverter):
     [target length]. Padding is 0 in every one; segments count from 1, positions restart at 0 in each
     segment; decoder inputs are the targets shifted right behind a start.
 
+    With `num_classes`, as for a head on the decoder's last token (Lewis et al. 2019, section 3.1), `targets`
+    is one class [1], counted from 0. The decoder reads the inputs, shifted right too, and the class stands at
+    the last position of its segment, the only one with a kind; all others have target 0.
+
     Two more features are used where a task has them. `targets_kind`, int32 [n], is the TargetKind of each
     target; without it, as in fine-tuning, all count as MASKED. `decoder_start`, int32 [1], is the start of
-    its example, such as a language token; the default is `bos_id`.
+    its example, such as a language token; the default is `bos_id` (SeqIO's name), the vocabulary's start.
     """
 
     TASK_FEATURES: Mapping = {"inputs": _INT32, "targets": _INT32}
@@ -48,9 +52,11 @@ class DenoisingFeatureConverter(seqio.FeatureConverter):
     MODEL_FEATURES: Mapping = {**ENCODER, **DECODER}
     PACKING_FEATURE_DTYPES: Mapping = {}  # both kinds of rows have segment ids and positions
 
-    def __init__(self, pack: bool = True, *, bos_id: int = 0, window: int = WINDOW):
+    def __init__(
+        self, pack: bool = True, *, bos_id: int = 0, window: int = WINDOW, num_classes: int | None = None
+    ):
         super().__init__(pack=pack, apply_length_check=False, bos_id=bos_id)
-        self._window = window
+        self._window, self._num_classes = window, num_classes
 
     def get_model_feature_lengths(self, task_feature_lengths):
         encoder = dict.fromkeys(self.ENCODER, task_feature_lengths["inputs"])
@@ -66,19 +72,14 @@ class DenoisingFeatureConverter(seqio.FeatureConverter):
 
     def _rows(self, window, input_length: int, target_length: int) -> dict[str, tf.Tensor]:
         """Rows [rows, length] of a window of examples, given as ragged columns [examples, n]."""
-        inputs = window["inputs"][:, :input_length]
-        targets = window["targets"][:, :target_length]
+        inputs, read, targets, kinds = self._sides(window, input_length, target_length)
         if self.pack:
             sizes = [tf.cast(side.row_lengths(), tf.int32) for side in (inputs, targets)]
             row_of_example = greedy_groups(sizes, [input_length, target_length])
         else:
             row_of_example = tf.range(tf.cast(inputs.nrows(), tf.int32))
-        if "targets_kind" in window:
-            kinds = window["targets_kind"][:, :target_length]
-        else:
-            kinds = tf.ones_like(targets) * int(TargetKind.MASKED)
         start = window.get("decoder_start", tf.fill([targets.nrows(), 1], self.bos_id))
-        shifted = tf.concat([start, targets], 1)[:, :-1]
+        shifted = tf.concat([start, read], 1)[:, :-1]
         return {
             "encoder_input_tokens": _join(inputs, row_of_example, input_length),
             **_layout("encoder", inputs, row_of_example, input_length),
@@ -87,6 +88,47 @@ class DenoisingFeatureConverter(seqio.FeatureConverter):
             "decoder_target_kind": _join(kinds, row_of_example, target_length),
             **_layout("decoder", targets, row_of_example, target_length),
         }
+
+    def _sides(self, window, input_length: int, target_length: int) -> tuple[tf.RaggedTensor, ...]:
+        """Inputs; and, of equal lengths: what the decoder reads (not yet shifted), targets, their kinds."""
+        if self._num_classes is not None:
+            inputs = window["inputs"][:, : min(input_length, target_length)]
+            return inputs, inputs, *_classes(inputs, window["targets"], self._num_classes)
+        inputs, targets = window["inputs"][:, :input_length], window["targets"][:, :target_length]
+        if "targets_kind" in window:
+            kinds = window["targets_kind"][:, :target_length]
+        else:
+            kinds = tf.ones_like(targets) * int(TargetKind.MASKED)
+        return inputs, targets, targets, kinds
+
+
+def _classes(
+    inputs: tf.RaggedTensor, classes: tf.RaggedTensor | tf.Tensor, num_classes: int
+) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+    """Targets and kinds in the shape of `inputs` [e, n]: the class of each example at its last token, else 0.
+
+    `classes` are [e, 1]. The iterator fails with InvalidArgumentError unless they are one to an example, in
+    bounds, and each example has an input.
+    """
+    sizes = inputs.row_lengths()
+    classes = classes if isinstance(classes, tf.RaggedTensor) else tf.RaggedTensor.from_tensor(classes)
+    values = classes.flat_values
+    single = tf.reduce_all(classes.row_lengths() == 1) & tf.reduce_all(sizes > 0)
+    known = tf.reduce_all((values >= 0) & (values < num_classes))
+    bounds = f"classes must be 0 to {num_classes - 1} (model.num_classes={num_classes}), but there are"
+    found = [bounds.encode(), tf.reduce_min(values), b"to", tf.reduce_max(values)]
+    checks = [
+        tf.debugging.Assert(single, [b"an example needs inputs, and one class as its targets"]),
+        tf.debugging.Assert(known, found),
+    ]
+    with tf.control_dependencies(checks):  # before values of other numbers meet
+        places = tf.cumsum(sizes)[:, None] - 1
+
+    def last(values: tf.Tensor) -> tf.RaggedTensor:
+        column = tf.scatter_nd(places, values, tf.shape(inputs.flat_values, tf.int64))
+        return inputs.with_flat_values(column)
+
+    return last(values), last(tf.fill(tf.shape(values), int(TargetKind.MASKED)))
 
 
 def _join(examples: tf.RaggedTensor, row_of_example: tf.Tensor, length: int) -> tf.Tensor:

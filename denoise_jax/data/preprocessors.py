@@ -17,15 +17,14 @@ import seqio
 import tensorflow as tf
 
 from denoise_jax.corruption import keys, presets, record
-from denoise_jax.corruption.kinds import output_kinds
 from denoise_jax.corruption.options import CorruptionError
-from denoise_jax.corruption.rows import Rows, take
 from denoise_jax.corruption.symbols import Symbols
+from denoise_jax.data.framing import frame_of, framed, framed_text, opening_of
 from denoise_jax.data.grouping import greedy_groups
 from denoise_jax.data.sentences import split_sentences
-from denoise_jax.data.vocabulary import EOS_ID, ROTATION, Vocabulary, seqio_vocabulary
+from denoise_jax.data.seqio_vocabulary import SeqioTokenizers, is_ours, of_seqio, seqio_vocabulary
+from denoise_jax.data.vocabulary import EOS_ID, ROTATION, Vocabulary
 from denoise_jax.errors import DataError
-from denoise_jax.kinds import TargetKind
 
 WINDOW = 64  # examples that are given noise together; part of what a run's noise depends on
 
@@ -36,8 +35,9 @@ PROVENANCE = ("inputs_source", "inputs_span", "inputs_op", "targets_source", "ta
 class Reading:
     """How the datasets built at this moment are read; SeqIO tells preprocessors nothing of it.
 
-    `per_step` is how much of this data shard a training step takes, in tokens of clean text, </s> included,
-    or in examples where `packed` is false; None where no training reads, and schedules are at their end.
+    `per_step` is how much of this data shard a training step takes, in tokens of clean text and of what is
+    around it, or in examples where `packed` is false; None where no training reads, and schedules are at
+    their end.
     `shares` says which share of it each task of a mixture gives, by name.
     """
 
@@ -96,12 +96,18 @@ def tokenize_sentences(
 ) -> tf.data.Dataset:
     """`text` (scalar string) → `targets` [n] and `sentence_ids` [n], 1-based; blank documents are dropped.
 
-    With `close_sentences` each sentence ends in </s>.
+    The ids are those of the sentences with a space between them. With `close_sentences` each sentence ends
+    in </s>.
     """
     vocabulary = output_features["targets"].vocabulary
 
     def tokenize(example):
-        tokens = vocabulary.encode_tf(split_sentences(example["text"]))
+        sentences = split_sentences(example["text"])
+        if isinstance(vocabulary, SeqioTokenizers):
+            # SentencePiece puts a space before each sentence by itself.
+            spaces = tf.fill(tf.shape(sentences), " ")
+            sentences = tf.strings.join([tf.concat([[""], spaces], 0)[:-1], sentences])
+        tokens = vocabulary.encode_tf(sentences)
         if close_sentences:
             tokens = tf.concat([tokens, tf.fill([tokens.nrows(), 1], EOS_ID)], 1)
         return {
@@ -113,15 +119,17 @@ def tokenize_sentences(
     return dataset.filter(lambda example: tf.size(example["targets"]) > 0)
 
 
-def cut_documents(dataset: tf.data.Dataset, sequence_length=None) -> tf.data.Dataset:
+def cut_documents(dataset: tf.data.Dataset, sequence_length=None, output_features=None) -> tf.data.Dataset:
     """Cuts documents at sentence ends into pieces of at most `sequence_length["targets"]` - 1 tokens.
 
-    One token is left for </s>. A sentence that is longer than a piece is cut where the piece is full;
-    nothing is lost. Sentences are numbered from 1 in each piece. Without `sequence_length` nothing is cut.
+    One token is left for </s>, and one for the <s> of vocabularies that open texts. A sentence that is longer
+    than a piece is cut where the piece is full; nothing is lost. Sentences are numbered from 1 in each piece.
+    Without `sequence_length` nothing is cut.
     """
     if sequence_length is None:
         return dataset
-    limit = sequence_length["targets"] - 1
+    opening = opening_of(output_features["targets"].vocabulary) if output_features else ()
+    limit = sequence_length["targets"] - 1 - len(opening)
 
     def cut(example):
         piece = _piece_of_token(example["sentence_ids"], limit)
@@ -151,6 +159,9 @@ def corrupt(
 ):
     """Preprocessor that puts noise on `targets`, and closes both sides with </s> or a language token.
 
+    Where the vocabulary opens texts (<s> in published BART), both sides begin with that too; no noise
+    touches it, and it is the first token of the clean text that sources count.
+
     Sentences are those of the feature `sentence_ids`; without it a text is one sentence. Empty texts are
     dropped. The key of an example's noise is SeqIO's seed for its window's place in the stream, with the
     task, the data shard, its place in the window and its content folded in: SeqIO alone gives every shard
@@ -162,8 +173,8 @@ def corrupt(
 
     Args:
       task, corruption, language: see `denoising`.
-      symbols: what the noise must know of the vocabulary; needed for vocabularies that this project has not
-        trained. Default: read from the SentencePiece model of the output features.
+      symbols: what the noise must know of the vocabulary; needed for vocabularies other than SentencePiece
+        models and tokenizers. Default: read from the vocabulary of the output features.
       max_tokens: the longest text, for noise whose sentinels could run out. Default: what `cut_documents`
         leaves of texts with `sentence_ids`; of others, as much as both sides can hold together.
 
@@ -172,9 +183,9 @@ def corrupt(
 
     def preprocess(dataset, output_features, sequence_length=None):
         how = _reading.get()
-        limits = {side: length - 1 for side, length in (sequence_length or {}).items()}
         vocabulary = output_features["targets"].vocabulary
-        closing = _closing(task, vocabulary, language)
+        frame = frame_of(task, vocabulary, language)
+        limits = {side: length - frame.size for side, length in (sequence_length or {}).items()}
         known = symbols or _symbols_of(task, vocabulary, closed_sentences=language is not None)
         known_sentences = "sentence_ids" in dataset.element_spec
         longest = limits.get("targets") if known_sentences else sum(limits.values())
@@ -184,7 +195,7 @@ def corrupt(
         @_as_it_is
         def steps(seen, window):
             sizes = tf.cast(_ragged(window["targets"]).row_lengths(), tf.int64)
-            taken = sizes + 1 if how.packed else tf.ones_like(sizes)
+            taken = sizes + frame.size if how.packed else tf.ones_like(sizes)
             before = seen + tf.cumsum(taken, exclusive=True)
             number = tf.cast(tf.cast(before, tf.float64) / (how.per_step * share), tf.int64)
             return seen + tf.reduce_sum(taken), {**window, "steps": number}
@@ -197,14 +208,13 @@ def corrupt(
             place = tf.range(tf.cast(clean.rows.count, tf.int64))
             key = keys.stream(seed[0] + seed[1] * 2**32 + place, f"{task}/{how.shard}")
             noised = apply(clean, key + keys.content_keys(clean.targets, clean.rows))
-            features = _close(noised, limits, closing)
+            features = framed(noised, limits, frame)
             if not how.provenance:
                 features = {name: features[name] for name in ("inputs", "targets", "targets_kind")}
             if language is not None:
-                features["decoder_start"] = tf.fill([clean.rows.count, 1], closing)
+                features["decoder_start"] = tf.fill([clean.rows.count, 1], frame.closing)
             if how.with_text:
-                columns = record.split(noised)
-                features |= {"text": columns["targets"], "text_noise": columns["target_noise"]}
+                features |= framed_text(noised, frame)
             return features
 
         wanted = [name for name in ("targets", "sentence_ids") if name in dataset.element_spec]
@@ -224,7 +234,7 @@ def noise_symbols(vocabulary: Vocabulary, *, closed_sentences: bool = False) -> 
     With `closed_sentences`, </s> ends sentences and travels with them.
     """
     return Symbols(
-        mask_token=vocabulary.mask_id,
+        mask_token=vocabulary.known_mask(),
         vocab_size=len(vocabulary),
         protected=vocabulary.control_ids,
         separator=EOS_ID if closed_sentences else None,
@@ -246,32 +256,12 @@ def _build(task: str, corruption, symbols: Symbols, max_tokens: int | None) -> r
 
 
 def _symbols_of(task: str, vocabulary: seqio.Vocabulary, *, closed_sentences: bool) -> Symbols:
-    if not isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    if not is_ours(vocabulary):
         raise DataError(
             f"task {task!r}: nothing tells the mask of a {type(vocabulary).__name__}; "
             "give preprocessors.corrupt the argument symbols"
         )
-    return noise_symbols(Vocabulary(vocabulary.sentencepiece_model_file), closed_sentences=closed_sentences)
-
-
-def _closing(task: str, vocabulary: seqio.Vocabulary, language: str | None) -> int:
-    """Id of the token that ends both sides; DataError if there is none."""
-    if language is None:
-        if vocabulary.eos_id is None:
-            raise DataError(f"task {task!r}: its {type(vocabulary).__name__} has no eos_id to end texts with")
-        return vocabulary.eos_id
-    if not isinstance(vocabulary, seqio.SentencePieceVocabulary):
-        raise DataError(
-            f"task {task!r}: language={language!r} is a symbol of SentencePiece vocabularies, and this is a "
-            f"{type(vocabulary).__name__}"
-        )
-    index = Vocabulary(vocabulary.sentencepiece_model_file).symbol_id(language)
-    if index is None:
-        raise DataError(
-            f"task {task!r}: language={language!r} is no control symbol of vocabulary "
-            f"{vocabulary.sentencepiece_model_file}; train one with `denoise-jax vocab --control-symbols`"
-        )
-    return index
+    return noise_symbols(of_seqio(vocabulary), closed_sentences=closed_sentences)
 
 
 def _share(task: str, shares: Mapping[str, float]) -> float:
@@ -302,59 +292,3 @@ def _without_empty(window: dict[str, tf.RaggedTensor | tf.Tensor]) -> dict[str, 
         return tf.boolean_mask(column, full)
 
     return {name: part(column) for name, column in window.items()}
-
-
-def _close(noised: record.Noised, limits: dict[str, int], closing: int) -> dict[str, tf.RaggedTensor]:
-    """Features of each example, ragged; both sides end in the token `closing`, which stands for itself."""
-    if "inputs" in limits:
-        noised = _truncated(noised, limits["inputs"])
-    end = noised.target_rows.sizes + 1
-    closed = functools.partial(_closed, noised.rows)
-    features = {
-        "inputs": closed(noised.ids, closing),
-        "inputs_source": closed(noised.source - noised.rows.spread(noised.target_rows.starts), end),
-        "inputs_span": closed(noised.span, 2),
-        "inputs_op": closed(noised.op, int(record.Op.KEEP)),
-    }
-    source = noised.output_source - noised.output_rows.spread(noised.target_rows.starts)
-    outputs, rows = (noised.outputs, source, output_kinds(noised)), noised.output_rows
-    if "targets" in limits:
-        outputs, rows = _cut(outputs, rows, limits["targets"])
-    last = {"targets": closing, "targets_source": end, "targets_kind": int(TargetKind.VISIBLE)}
-    return features | {
-        name: _closed(rows, column, last[name]) for name, column in zip(last, outputs, strict=True)
-    }
-
-
-def _truncated(noised: record.Noised, limit: int) -> record.Noised:
-    """`record.truncate`, at no cost where no example of the window is too long."""
-
-    def changed(noised: record.Noised):
-        return noised[:5], noised.target_noise
-
-    columns, target_noise = tf.cond(
-        tf.reduce_max(noised.rows.sizes) > limit,
-        lambda: changed(record.truncate(noised, limit)),
-        lambda: changed(noised),
-    )
-    return record.Noised(*columns, *noised[5:])._replace(target_noise=target_noise)
-
-
-def _closed(rows: Rows, column: tf.Tensor, last: tf.Tensor | int) -> tf.RaggedTensor:
-    """The column [n] of each example with one more value, `last` (scalar or [e]), behind it."""
-    last = last + tf.zeros_like(rows.sizes)
-    ends = rows.starts + rows.sizes
-    places = [tf.range(rows.columns) + rows.of, ends + tf.range(rows.count)]
-    return tf.RaggedTensor.from_row_lengths(
-        tf.dynamic_stitch(places, [column, last]), rows.sizes + 1, validate=False
-    )
-
-
-def _cut(columns: tuple[tf.Tensor, ...], rows: Rows, limit: int) -> tuple[tuple[tf.Tensor, ...], Rows]:
-    """The first `limit` values of each example, at no cost where none has more."""
-
-    def cut():
-        index, kept = rows.where(rows.place < limit)
-        return tuple(take(column, index) for column in columns), kept
-
-    return tf.cond(tf.reduce_max(rows.sizes) > limit, cut, lambda: (columns, rows))

@@ -9,7 +9,7 @@ import seqio
 import tensorflow as tf
 
 from denoise_jax.data.preprocessors import PROVENANCE, Reading, reading, tokenize_sentences
-from denoise_jax.data.vocabulary import seqio_vocabulary
+from denoise_jax.data.seqio_vocabulary import is_ours, seqio_vocabulary
 from denoise_jax.errors import DataError, nearest
 
 
@@ -33,12 +33,17 @@ def find(name: str, modules: Sequence[str], vocabulary: str | None = None) -> se
 
 
 def with_vocabulary(found: seqio.Task | seqio.Mixture, vocabulary: str):
-    """The same task or mixture with the vocabulary at `vocabulary`, as a run or a checkpoint has it."""
+    """The same task or mixture with the vocabulary at `vocabulary`, as a run or a checkpoint has it.
+
+    It takes the place of SentencePiece models and tokenizers; class labels and their kin stay as they are.
+    """
     replacement = seqio_vocabulary(vocabulary)
 
     def replace(task: seqio.Task) -> seqio.Task:
         features = {
-            name: seqio.Feature(replacement, feature.add_eos, feature.required, feature.dtype, feature.rank)
+            name: dataclasses.replace(feature, vocabulary=replacement)
+            if is_ours(feature.vocabulary)
+            else feature
             for name, feature in task.output_features.items()
         }
         return task.replace(output_features=features)

@@ -40,11 +40,19 @@ class Evaluator:
           `mean_error` and `mean_absolute_error` (tokens a span), and the shares `exact`, `too_long`,
           `too_short`, as `span_length_sums` counts them.
 
+          Of a model with a head: `split`, `loss` (nats per example), `accuracy`, `examples`, and
+          `baseline_accuracy` (always guessing the most frequent class of this very split).
+
         Raises:
           DataError: the split has no text.
         """
         batches = evaluation_batches(
-            self._config.data, self._vocabulary, split, self._batch_size, max_batches
+            self._config.data,
+            self._vocabulary,
+            split,
+            self._batch_size,
+            max_batches,
+            num_classes=self._config.model.num_classes,
         )
         total: dict[str, np.ndarray] = {}
         for batch in batches:
@@ -54,7 +62,20 @@ class Evaluator:
             total = {name: total.get(name, 0) + np.asarray(value, np.float64) for name, value in sums.items()}
         if not total:
             raise DataError(f"split {split!r} of task {self._config.data.task!r} has no text to evaluate on")
+        if self._config.model.num_classes is not None:
+            return _class_summary(total, split)
         return _summary(total, split)
+
+
+def _class_summary(total: Mapping[str, np.ndarray], split: str) -> dict:
+    every = _tokens(total, tuple(TargetKind))
+    return {
+        "split": split,
+        "loss": every["loss"],
+        "accuracy": every["accuracy"],
+        "baseline_accuracy": _ratio(total["hidden_counts_V"].max(), every["tokens"]),
+        "examples": every["tokens"],
+    }
 
 
 def _summary(total: Mapping[str, np.ndarray], split: str) -> dict:

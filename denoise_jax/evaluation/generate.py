@@ -85,9 +85,9 @@ def encode_prompt(vocabulary: Vocabulary, text: str, options: GenerationConfig) 
     """Ids of a text as the encoder reads it: `<mask>` is a symbol, </s> and options.language close it.
 
     Raises:
-      UserError: options.language is no symbol of the vocabulary.
+      UserError: options.language is no token of the vocabulary.
     """
-    language = _symbol(vocabulary, "language", options.language)
+    language = _token(vocabulary, "language", options.language)
     end = [EOS_ID] if language is None else [EOS_ID, language]
     return [*vocabulary.opening_ids, *vocabulary.encode_masked(text), *end]
 
@@ -113,26 +113,26 @@ def resolve(model: Model, options: GenerationConfig) -> Search:
         raise UserError(
             f"generation.min_new_tokens={options.min_new_tokens} is above max_new_tokens={longest}"
         )
-    start = _symbol(vocabulary, "start", options.start)
+    start = _token(vocabulary, "start", options.start)
     if start is None:
-        start = _symbol(vocabulary, "language", options.language)
+        start = _token(vocabulary, "language", options.language)
     shared = {name: getattr(options, name) for name in Search._fields if name in type(options).model_fields}
     return Search(
         **{**shared, "max_new_tokens": longest},
         start_id=vocabulary.start_id if start is None else start,
         end_id=EOS_ID,
-        forced_bos_id=_symbol(vocabulary, "forced_bos", options.forced_bos),
-        forced_eos_id=_symbol(vocabulary, "forced_eos", options.forced_eos),
+        forced_bos_id=_token(vocabulary, "forced_bos", options.forced_bos),
+        forced_eos_id=_token(vocabulary, "forced_eos", options.forced_eos),
     )
 
 
-def _symbol(vocabulary: Vocabulary, field: str, name: str | None) -> int | None:
+def _token(vocabulary: Vocabulary, field: str, name: str | None) -> int | None:
     if name is None:
         return None
-    index = vocabulary.symbol_id(name)
+    index = vocabulary.piece_id(name)
     if index is None:
         known = [vocabulary.piece(i) for i in vocabulary.control_ids]
-        raise UserError(f"generation.{field}={name!r} is no symbol of the vocabulary; {nearest(name, known)}")
+        raise UserError(f"generation.{field}={name!r} is no token of the vocabulary; {nearest(name, known)}")
     return index
 
 

@@ -6,17 +6,15 @@ import tempfile
 import weakref
 from pathlib import Path
 
-import jax
 from jax.sharding import Mesh
 
 from denoise_jax.config import Config, ParallelConfig
-from denoise_jax.data.vocabulary import Vocabulary
+from denoise_jax.data.vocabulary import Vocabulary, load
 from denoise_jax.errors import CheckpointError, ConfigError
-from denoise_jax.model.transformer import init_params
 from denoise_jax.parallel.mesh import make_mesh
-from denoise_jax.parallel.sharding import state_shardings
 from denoise_jax.training import run_folder
 from denoise_jax.training.checkpoint import Checkpointer
+from denoise_jax.training.initialise import abstract_params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +28,21 @@ class Model:
     mesh: Mesh
 
 
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """A whole checkpoint on disk: what it is of, and its parameters when they are asked for."""
+
+    config: Config
+    vocabulary: Vocabulary
+    step: int
+    checkpoints: Checkpointer
+
+    def params(self, mesh: Mesh) -> dict:
+        """Its parameters, read straight into their layout on `mesh`; CheckpointError if they are damaged."""
+        target = abstract_params(self.config.model, len(self.vocabulary), mesh)
+        return self.checkpoints.restore(self.step, target)["params"]
+
+
 def load_model(path: str | Path, step: int | None = None) -> Model:
     """The newest checkpoint of the run at `path`, that of `step`, or the checkpoint folder `path` itself.
 
@@ -39,6 +52,13 @@ def load_model(path: str | Path, step: int | None = None) -> Model:
     Raises:
       CheckpointError: no run, no such step, or a damaged checkpoint.
     """
+    stored = open_checkpoint(path, step)
+    mesh = _mesh(stored.config.parallel)
+    return Model(stored.config, stored.vocabulary, stored.params(mesh), stored.step, mesh)
+
+
+def open_checkpoint(path: str | Path, step: int | None = None) -> Stored:
+    """The checkpoint that `load_model` would read, without its parameters; the same errors."""
     folder, step = _find(Path(path), step)
     checkpoints = Checkpointer(folder, read_only=True)
     steps = checkpoints.steps()
@@ -50,17 +70,7 @@ def load_model(path: str | Path, step: int | None = None) -> Model:
             f"{folder} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}"
         )
     contents = checkpoints.contents(step)
-    config = contents.config
-    vocabulary = _vocabulary(contents.vocabulary)
-    mesh = _mesh(config.parallel)
-    shapes = jax.eval_shape(lambda: {"params": init_params(config.model, len(vocabulary), jax.random.key(0))})
-    target = jax.tree.map(
-        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
-        shapes,
-        state_shardings(shapes, mesh, shard_moments=False),
-    )
-    params = checkpoints.restore(step, target)["params"]
-    return Model(config, vocabulary, params, step, mesh)
+    return Stored(contents.config, _vocabulary(contents.vocabulary), step, checkpoints)
 
 
 def _find(path: Path, step: int | None) -> tuple[Path, int | None]:
@@ -84,6 +94,6 @@ def _vocabulary(files: dict[str, bytes]) -> Vocabulary:
     folder = tempfile.mkdtemp(prefix="denoise-jax-")
     for name, content in files.items():
         (Path(folder) / name).write_bytes(content)
-    vocabulary = Vocabulary(folder)
+    vocabulary = load(folder)
     weakref.finalize(vocabulary, shutil.rmtree, folder, ignore_errors=True)  # SeqIO reads the file later
     return vocabulary

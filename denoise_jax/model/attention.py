@@ -12,6 +12,8 @@ from flax import nnx
 
 from denoise_jax.config import ModelConfig
 from denoise_jax.model.dropout import dropout
+from denoise_jax.model.linear import make_linear
+from denoise_jax.model.rotary import rotate
 
 # Far below any score, far above the float32 minimum: differences of two such numbers stay finite.
 MASKED = -1e30
@@ -84,28 +86,29 @@ def attend_cached(
 
 
 class Attention(nnx.Module):
-    """Multi-head attention with biases on all four projections, as in BART. Kernels: [D, H*K], [H*K, D]."""
+    """Multi-head attention; kernels [D, H*K] and, of `out`, [H*K, D].
+
+    Given the `turns` of its positions, it rotates what it projects; without, as for the keys and queries
+    between decoder and encoder, it does not.
+    """
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        def linear():
-            return nnx.Linear(
-                config.embed_dim,
-                config.embed_dim,
-                dtype=jnp.dtype(config.compute_dtype),
-                kernel_init=nnx.initializers.normal(config.init_std),
-                rngs=rngs,
-            )
-
-        self.query, self.key, self.value, self.out = linear(), linear(), linear(), linear()
+        width = config.embed_dim
+        self.query, self.key, self.value, self.out = (
+            make_linear(config, rngs, width, width) for _ in range(4)
+        )
         self.num_heads = config.num_heads
         self.dropout_rate = config.attention_dropout
 
     def _split_heads(self, x_BTD: jax.Array) -> jax.Array:
         return x_BTD.reshape(*x_BTD.shape[:-1], self.num_heads, -1)
 
-    def keys_values(self, source_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Projected keys and values, [B, S, H, K] each: what a decoding cache holds."""
-        return self._split_heads(self.key(source_BSD)), self._split_heads(self.value(source_BSD))
+    def keys_values(
+        self, source_BSD: jax.Array, turns_BSK: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Projected keys, rotated by the turns, and values, [B, S, H, K] each: what a cache holds."""
+        key_BSHK = rotate(self._split_heads(self.key(source_BSD)), turns_BSK)
+        return key_BSHK, self._split_heads(self.value(source_BSD))
 
     def __call__(
         self,
@@ -113,13 +116,14 @@ class Attention(nnx.Module):
         keys_values: tuple[jax.Array, jax.Array],
         query_segments_BT: jax.Array,
         key_segments_BS: jax.Array,
+        turns_BTK: jax.Array | None = None,
         *,
         causal: bool = False,
         dropout_key: jax.Array | None = None,
     ) -> jax.Array:
         """Attention of x over projected keys and values; returns [B, T, D] in the compute dtype."""
         mixed_BTHK = attend(
-            self._split_heads(self.query(x_BTD)),
+            rotate(self._split_heads(self.query(x_BTD)), turns_BTK),
             *keys_values,
             query_segments_BT,
             key_segments_BS,
@@ -130,8 +134,13 @@ class Attention(nnx.Module):
         return self.out(mixed_BTHK.reshape(x_BTD.shape))
 
     def cached(
-        self, x_BND: jax.Array, keys_values: tuple[jax.Array, jax.Array], mask_BNP: jax.Array
+        self,
+        x_BND: jax.Array,
+        keys_values: tuple[jax.Array, jax.Array],
+        mask_BNP: jax.Array,
+        turns_11K: jax.Array | None = None,
     ) -> jax.Array:
         """Attention of the rows of each prompt over a cache, keys [B, H, K, P] and values [B, H, P, K]."""
-        mixed_BNHK = attend_cached(self._split_heads(self.query(x_BND)), *keys_values, mask_BNP)
+        query_BNHK = rotate(self._split_heads(self.query(x_BND)), turns_11K)
+        mixed_BNHK = attend_cached(query_BNHK, *keys_values, mask_BNP)
         return self.out(mixed_BNHK.reshape(x_BND.shape))

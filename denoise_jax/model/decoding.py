@@ -66,9 +66,10 @@ def start(
             model.embedding(tokens_R1), jnp.broadcast_to(index, tokens_R1.shape), None
         )
         x_BND = x_R1D.reshape(*tokens_BN.shape, -1)
+        turns_11K = model.decoder.turns(index[None, None])
         stepped = []
         for layer, layer_cache in zip(layers, cache.layers, strict=True):
-            x_BND, layer_cache = layer.step(x_BND, index, layer_cache, past_GnP, cache.source_B1S)
+            x_BND, layer_cache = layer.step(x_BND, index, layer_cache, past_GnP, cache.source_B1S, turns_11K)
             stepped.append(layer_cache)
         hidden_BND = model.decoder.finish(x_BND)
         # The table on the left, the few rows on the right: on a CPU up to 1.6 times as fast as the reverse.

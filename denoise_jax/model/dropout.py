@@ -1,5 +1,7 @@
 """Dropout from an explicit key: no random state in the model, so none in checkpoints."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -17,6 +19,19 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     halves = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(*rest, -1)[..., :width]
     kept = min(max(round((1 - rate) * 2**16), 1), 2**16 - 1)
     return jnp.where(halves < kept, x * (2**16 / kept), 0)
+
+
+def layer_drop(
+    layer: Callable[[jax.Array], jax.Array], x: jax.Array, rate: float, key: jax.Array | None
+) -> jax.Array:
+    """layer(x), or with a chance of `rate` x itself: LayerDrop (Fan et al. 2019).
+
+    One draw for the whole batch, so that a layer left out is not computed, forwards or backwards; its
+    gradient is zero. What is kept is not scaled, as in BART's published code. Without a key it is layer(x).
+    """
+    if key is None or rate == 0:
+        return layer(x)
+    return jax.lax.cond(jax.random.bernoulli(key, rate), lambda x: x, layer, x)
 
 
 def split(key: jax.Array | None, num: int):

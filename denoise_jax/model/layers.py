@@ -1,4 +1,4 @@
-"""Encoder and decoder layers of BART (Lewis et al. 2019), post-norm, or pre-norm as mBART's.
+"""Encoder and decoder layers by configuration: post-norm as BART (Lewis et al. 2019), pre-norm as mBART.
 
 Shape letters: B batch, S source positions, T target positions, D width, F feed-forward width, H heads, K head
 width. Decoding: N rows that decode a prompt, G groups of n rows that share a cache, M target positions, P
@@ -15,6 +15,8 @@ from flax import nnx
 from denoise_jax.config import ModelConfig
 from denoise_jax.model.attention import Attention
 from denoise_jax.model.dropout import dropout, spread
+from denoise_jax.model.linear import make_linear
+from denoise_jax.model.norms import Norm, make_norm
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -35,43 +37,21 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-class LayerNorm(nnx.Module):
-    """Layer norm over the last axis (Ba et al. 2016) with BART's epsilon; statistics are float32."""
-
-    def __init__(self, config: ModelConfig):
-        self.scale = nnx.Param(jnp.ones(config.embed_dim))
-        self.bias = nnx.Param(jnp.zeros(config.embed_dim))
-        self.dtype = jnp.dtype(config.compute_dtype)
-
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        """Normalised x in the compute dtype."""
-        x_BTD = x_BTD.astype(jnp.float32)
-        centred_BTD = x_BTD - x_BTD.mean(axis=-1, keepdims=True)
-        variance_BT1 = jnp.square(centred_BTD).mean(axis=-1, keepdims=True)
-        scale_BTD = jax.lax.rsqrt(variance_BT1 + 1e-5) * self.scale[None, None]
-        return (centred_BTD * scale_BTD + self.bias[None, None]).astype(self.dtype)
-
-
 class FeedForward(nnx.Module):
-    """Two linear maps around a non-linearity, position by position."""
+    """Two linear maps around a non-linearity, position by position; three where gated (Shazeer 2020)."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        def linear(width_in: int, width_out: int) -> nnx.Linear:
-            return nnx.Linear(
-                width_in,
-                width_out,
-                dtype=jnp.dtype(config.compute_dtype),
-                kernel_init=nnx.initializers.normal(config.init_std),
-                rngs=rngs,
-            )
-
-        self.up = linear(config.embed_dim, config.ffn_dim)
-        self.down = linear(config.ffn_dim, config.embed_dim)
+        self.up = make_linear(config, rngs, config.embed_dim, config.ffn_dim)
+        self.down = make_linear(config, rngs, config.ffn_dim, config.embed_dim)
+        if config.gated_ffn:
+            self.gate = make_linear(config, rngs, config.embed_dim, config.ffn_dim)
+        self.gated = config.gated_ffn
         self.activation = config.activation
         self.dropout_rate = config.activation_dropout
 
     def __call__(self, x_BTD: jax.Array, dropout_key: jax.Array | None = None) -> jax.Array:
-        hidden_BTF = ACTIVATIONS[self.activation](self.up(x_BTD))
+        activate = ACTIVATIONS[self.activation]
+        hidden_BTF = activate(self.gate(x_BTD)) * self.up(x_BTD) if self.gated else activate(self.up(x_BTD))
         return self.down(dropout(hidden_BTF, self.dropout_rate, dropout_key))
 
 
@@ -80,16 +60,16 @@ class _Layer(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.self_attention = Attention(config, rngs)
-        self.self_attention_norm = LayerNorm(config)
+        self.self_attention_norm = make_norm(config)
         self.ffn = FeedForward(config, rngs)
-        self.ffn_norm = LayerNorm(config)
+        self.ffn_norm = make_norm(config)
         self.norm_position = config.norm_position
         self.dropout_rate = config.dropout
 
     def _join(
         self,
         x_BTD: jax.Array,
-        norm: LayerNorm,
+        norm: Norm,
         block: Callable[[jax.Array], jax.Array],
         dropout_key: jax.Array | None = None,
     ) -> jax.Array:
@@ -102,14 +82,19 @@ class EncoderLayer(_Layer):
     """Self-attention within segments, then feed-forward."""
 
     def __call__(
-        self, x_BSD: jax.Array, segments_BS: jax.Array, *, dropout_key: jax.Array | None = None
+        self,
+        x_BSD: jax.Array,
+        segments_BS: jax.Array,
+        turns_BSK: jax.Array | None,
+        *,
+        dropout_key: jax.Array | None = None,
     ) -> jax.Array:
-        """One layer over [B, S, D] in the compute dtype."""
+        """One layer over [B, S, D] in the compute dtype; `turns` are those of rotary positions, if any."""
         keys = spread(dropout_key, 4)
 
         def self_attention(h_BSD):
-            own = self.self_attention.keys_values(h_BSD)
-            return self.self_attention(h_BSD, own, segments_BS, segments_BS, dropout_key=keys[0])
+            own = self.self_attention.keys_values(h_BSD, turns_BSK)
+            return self.self_attention(h_BSD, own, segments_BS, segments_BS, turns_BSK, dropout_key=keys[0])
 
         x_BSD = self._join(x_BSD, self.self_attention_norm, self_attention, keys[1])
         return self._join(x_BSD, self.ffn_norm, lambda h_BSD: self.ffn(h_BSD, keys[2]), keys[3])
@@ -119,7 +104,8 @@ class LayerCache(NamedTuple):
     """Keys and values of one decoder layer, laid out for `attend_cached`.
 
     Those of the source serve all N rows that decode a prompt. What the rows have written, P = M*n slots, is
-    shared by the n rows of a group: slot p*n + r holds what row r wrote at position p.
+    shared by the n rows of a group: slot p*n + r holds what row r wrote at position p, turned already where
+    positions are rotary.
     Beams are one group (G = B, n = N), samples a group each (G = B*N, n = 1).
     """
 
@@ -140,12 +126,13 @@ class DecoderLayer(_Layer):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         super().__init__(config, rngs)
         self.cross_attention = Attention(config, rngs)
-        self.cross_attention_norm = LayerNorm(config)
+        self.cross_attention_norm = make_norm(config)
 
     def __call__(
         self,
         x_BTD: jax.Array,
         segments_BT: jax.Array,
+        turns_BTK: jax.Array | None,
         encoded_BSD: jax.Array,
         encoder_segments_BS: jax.Array,
         *,
@@ -155,8 +142,9 @@ class DecoderLayer(_Layer):
         keys = spread(dropout_key, 6)
 
         def self_attention(h_BTD):
-            own = self.self_attention.keys_values(h_BTD)
-            return self.self_attention(h_BTD, own, segments_BT, segments_BT, causal=True, dropout_key=keys[0])
+            own = self.self_attention.keys_values(h_BTD, turns_BTK)
+            segments = segments_BT, segments_BT
+            return self.self_attention(h_BTD, own, *segments, turns_BTK, causal=True, dropout_key=keys[0])
 
         def cross_attention(h_BTD):
             source = self.cross_attention.keys_values(encoded_BSD)
@@ -173,23 +161,25 @@ class DecoderLayer(_Layer):
         cache: LayerCache,
         past_GnP: jax.Array,
         source_B1S: jax.Array,
+        turns_11K: jax.Array | None,
     ) -> tuple[jax.Array, LayerCache]:
         """The layer at target position `index` for N rows of each prompt; returns the cache with them.
 
-        `past_GnP` says which slots of the cache each row sees, `source_B1S` which source tokens are real.
+        `past_GnP` says which slots of the cache each row sees, `source_B1S` which source tokens are real;
+        `turns` are those of rotary positions, if any.
         """
 
         def self_attention(h_BND):
             nonlocal cache
             h_GnD = h_BND.reshape(cache.own_key_GHKP.shape[0], -1, h_BND.shape[-1])
-            key_GHKn, value_GHnK = for_cache(*self.self_attention.keys_values(h_GnD))
+            key_GHKn, value_GHnK = for_cache(*self.self_attention.keys_values(h_GnD, turns_11K))
             write, slot = jax.lax.dynamic_update_slice_in_dim, index * h_GnD.shape[1]
             own = (
                 write(cache.own_key_GHKP, key_GHKn, slot, axis=3),
                 write(cache.own_value_GHPK, value_GHnK, slot, axis=2),
             )
             cache = LayerCache(*own, *cache[2:])
-            return self.self_attention.cached(h_GnD, own, past_GnP).reshape(h_BND.shape)
+            return self.self_attention.cached(h_GnD, own, past_GnP, turns_11K).reshape(h_BND.shape)
 
         def cross_attention(h_BND):
             return self.cross_attention.cached(h_BND, cache[2:], source_B1S)

@@ -1,4 +1,4 @@
-"""The encoder-decoder and its parameters: embeddings, the two stacks of layers, the output.
+"""The encoder-decoder and its parameters: embeddings, the two stacks of layers, the output or a head.
 
 Parameters are a plain nested dict of float32 arrays, `{"embedding": {"tokens": ...}, "encoder": ...}`, in
 which the layers of a stack share leaves with a leading layer axis. `init_params` makes it, `module` puts it
@@ -6,7 +6,7 @@ to use inside `jax.jit` and `jax.grad`. Where arrays live is the caller's affair
 what should be pinned to a mesh.
 
 Shape letters: B batch, S source positions, T target positions, D width, V padded vocabulary, P rows of a
-position table, L layers.
+position table, L layers, K head width, C classes.
 """
 
 import functools
@@ -17,8 +17,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from denoise_jax.config import ModelConfig
-from denoise_jax.model.dropout import dropout, split, spread
-from denoise_jax.model.layers import DecoderLayer, EncoderLayer, LayerNorm
+from denoise_jax.model.classifier import Classifier
+from denoise_jax.model.dropout import dropout, layer_drop, split, spread
+from denoise_jax.model.layers import DecoderLayer, EncoderLayer
+from denoise_jax.model.linear import make_linear
+from denoise_jax.model.norms import make_norm
+from denoise_jax.model.rotary import turns
 
 Constrain = Callable[[jax.Array, str], jax.Array]
 
@@ -27,7 +31,7 @@ NEVER = -1e9
 
 
 def identity(x: jax.Array, kind: str) -> jax.Array:
-    """The `constrain` of a single device: leaves `x` of kind "residual" or "logits" as it is."""
+    """The `constrain` of a single device: leaves `x` of kind "residual", "logits" or "classes" as it is."""
     return x
 
 
@@ -37,31 +41,52 @@ def padded_vocab_size(config: ModelConfig, vocab_size: int) -> int:
 
 
 class Stack(nnx.Module):
-    """One side of the model: positions, embedding norm and layers stacked on a leading axis."""
+    """One side of the model: positions, embedding norm and layers stacked on a leading axis.
 
-    def __init__(self, config: ModelConfig, layer_type: type[nnx.Module], num_layers: int, rngs: nnx.Rngs):
-        table_PD = jax.random.normal(rngs.params(), (config.max_positions, config.embed_dim))
-        self.positions = nnx.Param(config.init_std * table_PD)
+    `drop_rate` is the chance that a layer is left out of a training step.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        layer_type: type[nnx.Module],
+        num_layers: int,
+        drop_rate: float,
+        rngs: nnx.Rngs,
+    ):
+        if config.positions == "learned":
+            table_PD = jax.random.normal(rngs.params(), (config.max_positions, config.embed_dim))
+            self.positions = nnx.Param(config.init_std * table_PD)
         if config.embedding_norm:
-            self.embedding_norm = LayerNorm(config)
+            self.embedding_norm = make_norm(config)
         layer_keys = jax.random.split(rngs.params(), num_layers)
         self.layers = jax.vmap(lambda key: layer_type(config, nnx.Rngs(key)))(layer_keys)
         if config.norm_position == "pre":
-            self.final_norm = LayerNorm(config)
+            self.final_norm = make_norm(config)
         self.num_layers = num_layers
+        self.drop_rate = drop_rate
         self.config = config
 
     def embed(self, embedded_BTD: jax.Array, positions_BT: jax.Array, key: jax.Array | None) -> jax.Array:
-        """Token embeddings plus positions, normalised, in the compute dtype; the sum is float32."""
+        """Token embeddings plus learned positions, normalised, in the compute dtype; the sum is float32."""
         if positions_BT.shape[1] > self.config.max_positions:
             raise ValueError(
                 f"rows of {positions_BT.shape[1]} tokens exceed max_positions={self.config.max_positions}: "
                 "raise max_positions or shorten the rows"
             )
-        x_BTD = embedded_BTD + self.positions[positions_BT]
+        x_BTD = embedded_BTD
+        if self.config.positions == "learned":
+            x_BTD = x_BTD + self.positions[positions_BT]
         if self.config.embedding_norm:
             x_BTD = self.embedding_norm(x_BTD)
         return dropout(x_BTD.astype(self.config.compute_dtype), self.config.dropout, key)
+
+    def turns(self, positions_BT: jax.Array) -> jax.Array | None:
+        """What rotary positions turn queries and keys by, float32 [B, T, K]; None for learned positions."""
+        if self.config.positions == "learned":
+            return None
+        head_width = self.config.embed_dim // self.config.num_heads
+        return turns(positions_BT, head_width, self.config.rope_theta)
 
     def cast_layers(self) -> nnx.Module:
         """Stacked layers with matrices in the compute dtype; vectors stay float32 until they are used."""
@@ -78,14 +103,19 @@ class Stack(nnx.Module):
         ]
 
     def run(
-        self, x_BTD: jax.Array, *inputs: jax.Array, key: jax.Array | None, constrain: Constrain
+        self, x_BTD: jax.Array, *inputs: jax.Array | None, key: jax.Array | None, constrain: Constrain
     ) -> jax.Array:
         """The layers in turn, each given `inputs` too: scanned or unrolled, recomputed as `remat` says."""
         x_BTD = constrain(x_BTD, "residual")
 
         def apply(x_BTD, layer_and_key):
             layer, layer_key = layer_and_key
-            return constrain(layer(x_BTD, *inputs, dropout_key=layer_key), "residual"), None
+            layer_key, drop_key = spread(layer_key, 2) if self.drop_rate else (layer_key, None)
+
+            def whole(x_BTD):
+                return layer(x_BTD, *inputs, dropout_key=layer_key)
+
+            return constrain(layer_drop(whole, x_BTD, self.drop_rate, drop_key), "residual"), None
 
         scan = self.config.scan_layers
         if self.config.remat != "none":
@@ -121,22 +151,19 @@ class EncoderDecoder(nnx.Module):
     """BART by configuration. Tokens, segment ids and positions are int32; segment id 0 is padding.
 
     Without `dropout_key` the model is deterministic. `constrain(x, kind)` is called on the embedded input and
-    on every layer's output with kind "residual", and on the logits with kind "logits".
+    on every layer's output with kind "residual", and on the result with kind "logits" or, of a classification
+    head, "classes".
     """
 
     def __init__(self, config: ModelConfig, vocab_size: int, rngs: nnx.Rngs):
         self.embedding = Embedding(config, vocab_size, rngs)
-        self.encoder = Stack(config, EncoderLayer, config.num_encoder_layers, rngs)
-        self.decoder = Stack(config, DecoderLayer, config.num_decoder_layers, rngs)
-        if not config.tie_embeddings:
-            self.output = nnx.Linear(
-                config.embed_dim,
-                padded_vocab_size(config, vocab_size),
-                use_bias=False,
-                dtype=jnp.dtype(config.compute_dtype),
-                kernel_init=nnx.initializers.normal(config.init_std),
-                rngs=rngs,
-            )
+        self.encoder = Stack(config, EncoderLayer, config.num_encoder_layers, config.encoder_layer_drop, rngs)
+        self.decoder = Stack(config, DecoderLayer, config.num_decoder_layers, config.decoder_layer_drop, rngs)
+        if config.num_classes is not None:
+            self.classifier = Classifier(config, rngs)
+        elif not config.tie_embeddings:
+            columns = padded_vocab_size(config, vocab_size)
+            self.output = make_linear(config, rngs, config.embed_dim, columns, use_bias=False)
         self.config = config
         self.vocab_size = vocab_size
 
@@ -150,9 +177,10 @@ class EncoderDecoder(nnx.Module):
         constrain: Constrain = identity,
     ) -> jax.Array:
         """The encoder's output [B, S, D] in the compute dtype."""
-        embedding_key, layers_key = spread(dropout_key, 4)[:2]
+        embedding_key, layers_key = spread(dropout_key, 5)[:2]
         x_BSD = self.encoder.embed(self.embedding(tokens_BS), positions_BS, embedding_key)
-        return self.encoder.run(x_BSD, segment_ids_BS, key=layers_key, constrain=constrain)
+        inputs = segment_ids_BS, self.encoder.turns(positions_BS)
+        return self.encoder.run(x_BSD, *inputs, key=layers_key, constrain=constrain)
 
     def decode(
         self,
@@ -166,13 +194,21 @@ class EncoderDecoder(nnx.Module):
         constrain: Constrain = identity,
     ) -> jax.Array:
         """The decoder's output [B, T, D] in the compute dtype. May be given the same key as `encode`."""
-        embedding_key, layers_key = spread(dropout_key, 4)[2:]
+        embedding_key, layers_key = spread(dropout_key, 5)[2:4]
         x_BTD = self.decoder.embed(self.embedding(tokens_BT), positions_BT, embedding_key)
-        inputs = segment_ids_BT, encoded_BSD, encoder_segment_ids_BS
+        inputs = segment_ids_BT, self.decoder.turns(positions_BT), encoded_BSD, encoder_segment_ids_BS
         return self.decoder.run(x_BTD, *inputs, key=layers_key, constrain=constrain)
 
     def logits(self, hidden_BTD: jax.Array) -> jax.Array:
-        """Scores [B, T, V] in the compute dtype; columns beyond the vocabulary hold `NEVER`."""
+        """Scores [B, T, V] in the compute dtype; columns beyond the vocabulary hold `NEVER`.
+
+        Raises ValueError where a classification head stands in place of the vocabulary.
+        """
+        if self.config.num_classes is not None:
+            raise ValueError(
+                f"num_classes={self.config.num_classes}: this model tells classes and predicts no tokens; "
+                "take one without a classification head"
+            )
         if self.config.tie_embeddings:
             table_VD = self.embedding.tokens[...].astype(self.config.compute_dtype)
             logits_BTV = jnp.einsum("BTD,VD->BTV", hidden_BTD, table_VD)
@@ -190,7 +226,9 @@ class EncoderDecoder(nnx.Module):
         dropout_key: jax.Array | None = None,
         constrain: Constrain = identity,
     ) -> jax.Array:
-        """Logits [B, T, V] of a batch of int32 arrays.
+        """Logits of a batch of int32 arrays: [B, T, V], or float32 [B, T, C] of a classification head.
+
+        The head is put on every decoder position; the caller picks the last token of each segment.
 
         `encoder_input_tokens, encoder_segment_ids, encoder_positions` are [B, S];
         `decoder_input_tokens, decoder_segment_ids, decoder_positions` are [B, T].
@@ -212,6 +250,8 @@ class EncoderDecoder(nnx.Module):
             dropout_key=dropout_key,
             constrain=constrain,
         )
+        if self.config.num_classes is not None:
+            return constrain(self.classifier(hidden_BTD, spread(dropout_key, 5)[4]), "classes")
         return constrain(self.logits(hidden_BTD), "logits")
 
 

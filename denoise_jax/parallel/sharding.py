@@ -32,10 +32,14 @@ RULES: tuple[tuple[str, P], ...] = (
     (_OF_PARAMETER + r".*attention/(query|key|value)/bias$", P(None, "tensor")),  # [layer, heads]
     (_OF_PARAMETER + r".*attention/out/kernel$", P(None, "tensor", "fsdp")),  # [layer, heads, embed]
     (_OF_PARAMETER + r".*attention/out/bias$", P()),  # [layer, embed]
-    (_OF_PARAMETER + r".*ffn/up/kernel$", P(None, "fsdp", "tensor")),  # [layer, embed, ffn]
-    (_OF_PARAMETER + r".*ffn/up/bias$", P(None, "tensor")),  # [layer, ffn]
+    (_OF_PARAMETER + r".*ffn/(gate|up)/kernel$", P(None, "fsdp", "tensor")),  # [layer, embed, ffn]
+    (_OF_PARAMETER + r".*ffn/(gate|up)/bias$", P(None, "tensor")),  # [layer, ffn]
     (_OF_PARAMETER + r".*ffn/down/kernel$", P(None, "tensor", "fsdp")),  # [layer, ffn, embed]
     (_OF_PARAMETER + r".*ffn/down/bias$", P()),  # [layer, embed]
+    (_OF_PARAMETER + r"classifier/dense/kernel$", P("fsdp", "tensor")),  # [embed, embed]
+    (_OF_PARAMETER + r"classifier/dense/bias$", P("tensor")),  # [embed]
+    (_OF_PARAMETER + r"classifier/out/kernel$", P("tensor", None)),  # [embed, class]: classes are few
+    (_OF_PARAMETER + r"classifier/out/bias$", P()),  # [class]
     (r"/(v_row|v_col|v)/", P()),  # Adafactor: sums over rows and columns, small
     (r"(^|/)(count|step|key)$", P()),  # scalars and the random key
 )
@@ -83,7 +87,8 @@ def global_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.A
 
 def constrain_to(mesh: Mesh):
     """Function (x, kind) that pins activations: rows over data and fsdp, logits' vocabulary over tensor."""
-    specs = {"residual": P(BATCH_AXES, None, None), "logits": P(BATCH_AXES, None, "tensor")}
+    whole = P(BATCH_AXES, None, None)
+    specs = {"residual": whole, "logits": P(BATCH_AXES, None, "tensor"), "classes": whole}
 
     def constrain(x, kind: str):
         return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, specs[kind]))

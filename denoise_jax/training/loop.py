@@ -48,6 +48,7 @@ class Trainer:
       folder: prepared by `run_folder.prepare`.
       validate: measures parameters on the validation split.
       console: where the first process reports.
+      initial: gives, on `mesh`, the parameters that a run without a checkpoint begins with; None: its own.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Trainer:
         mesh: Mesh,
         validate: Validate,
         console: Console,
+        initial: Callable[[], Mapping] | None = None,
     ):
         self.config, self.mesh, self.validate = config, mesh, validate
         rows = config.data.batch_size // config.training.accumulation_steps
@@ -67,9 +69,11 @@ class Trainer:
         self.schedule = make_schedule(config.optimizer, config.training.num_steps)
         optimizer = make_optimizer(config.optimizer, config.training.num_steps)
         target = abstract_state(config, len(vocabulary), optimizer, mesh)
-        self.loader = TrainLoader(config.data, vocabulary)
+        self.loader = TrainLoader(config.data, vocabulary, num_classes=config.model.num_classes)
         self.checkpoints = Checkpointer(folder / CHECKPOINTS, config.training)
-        self.state = self._restore(target) or create_state(config, len(vocabulary), optimizer, mesh)
+        self.state = self._restore(target) or create_state(
+            config, len(vocabulary), optimizer, mesh, initial and initial()
+        )
         self.first = self.step = int(self.state["step"])
         if self.step > config.training.num_steps:
             raise ConfigError(
@@ -136,12 +140,10 @@ class Trainer:
         with self.window.paused():
             result = self.validate(self.state["params"])
         values = {f"validation/{name}": value for name, value in result.items() if isinstance(value, float)}
+        if "visible" in result and not result["visible"]["tokens"]:
+            del values["validation/visible_accuracy"]  # of nothing, as in fine-tuning
         write_all(self.writers, self.step, values)
-        progress.say(
-            f"step {self.step}: validation loss {result['loss']:.3f}, accuracy visible "
-            f"{result['visible_accuracy']:.3f}, hidden {result['hidden_accuracy']:.3f} "
-            f"(most frequent token {result['baseline_accuracy']:.3f})"
-        )
+        progress.say(f"step {self.step}: validation {_told(result)}")
 
     def _save(self, progress: RunProgress) -> None:
         # A state that is no number is never saved; and a resumed run logs the same windows as this one.
@@ -191,6 +193,15 @@ class Trainer:
         for writer in self.writers:
             writer.close()
         self.checkpoints.close()
+
+
+def _told(result: Mapping) -> str:
+    """The figures of a validation in a line."""
+    loss, baseline = f"loss {result['loss']:.3f}", f"{result['baseline_accuracy']:.3f}"
+    if "accuracy" in result:
+        return f"{loss}, accuracy {result['accuracy']:.3f} (most frequent class {baseline})"
+    seen = f"visible {result['visible_accuracy']:.3f}, hidden " if result["visible"]["tokens"] else ""
+    return f"{loss}, accuracy {seen}{result['hidden_accuracy']:.3f} (most frequent token {baseline})"
 
 
 class LogWindow:

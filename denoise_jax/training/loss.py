@@ -1,6 +1,7 @@
 """Cross-entropy over target tokens, and sums that are divided once, at the end.
 
-B batch, T target, V vocabulary, K kinds of target tokens (`TargetKind`, in order).
+Targets are the positions with a `TargetKind`; 0 is padding, and the tokens before the last where a head tells
+classes. B batch, T target, V vocabulary or classes, K kinds of target tokens (`TargetKind`, in order).
 """
 
 import jax
@@ -59,8 +60,8 @@ def training_sums(
         z_loss=config.z_loss,
     )
     kind_BT = batch["decoder_target_kind"]
-    real_BT = (batch["decoder_segment_ids"] > 0).astype(jnp.float32)
-    hidden_BT = real_BT * _among(kind_BT, HIDDEN).astype(jnp.float32)
+    real_BT = (kind_BT > 0).astype(jnp.float32)
+    hidden_BT = _among(kind_BT, HIDDEN).astype(jnp.float32)
     sums = {
         "loss": jnp.sum(nll_BT * real_BT),
         "tokens": jnp.sum(real_BT),
@@ -79,9 +80,7 @@ def evaluation_sums(logits_BTV: jax.Array, batch) -> Sums:
     targets_BT, kind_BT = batch["decoder_target_tokens"], batch["decoder_target_kind"]
     nll_BT, _ = token_losses(logits_BTV, targets_BT)
     guesses_BT = jnp.argmax(logits_BTV, axis=-1).astype(targets_BT.dtype)
-    real_BT = batch["decoder_segment_ids"] > 0
-    kind_BT = jnp.where(real_BT, kind_BT, 0)
-    is_kind_BTK = jax.nn.one_hot(kind_BT - 1, len(TargetKind), dtype=jnp.float32)  # padding is no kind
+    is_kind_BTK = jax.nn.one_hot(kind_BT - 1, len(TargetKind), dtype=jnp.float32)  # 0 is no kind
     right_BT = (guesses_BT == targets_BT).astype(jnp.float32)
     hidden_BT = _among(kind_BT, HIDDEN).astype(jnp.float32)
     ids_BT = jnp.where(hidden_BT > 0, targets_BT, 0)

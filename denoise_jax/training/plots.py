@@ -5,6 +5,14 @@ from pathlib import Path
 from denoise_jax.training.metrics import JSONL, read_lines
 from denoise_jax.training.run_folder import PLOTS
 
+# What is drawn of a validation, as far as it was measured: name, what it is called, colour.
+_ACCURACIES = (
+    ("visible_accuracy", "visible tokens", "C2"),
+    ("hidden_accuracy", "hidden tokens", "C1"),
+    ("accuracy", "classes", "C1"),
+    ("baseline_accuracy", "most frequent token or class", "0.5"),
+)
+
 
 def plot_loss(folder: Path, title: str) -> Path | None:
     """Draws metrics.jsonl of the run in `folder` to plots/loss.png; None if nothing was logged."""
@@ -29,14 +37,15 @@ def plot_loss(folder: Path, title: str) -> Path | None:
         )
         losses.plot(steps, values, color=colour, label=label, **style)
     losses.set(xlabel="step", ylabel="loss, nats per token", title=title)
-    for name, colour in (("visible", "C2"), ("hidden", "C1"), ("baseline", "0.5")):
-        steps, values = _series(lines, f"validation/{name}_accuracy")
-        label = "most frequent token" if name == "baseline" else f"{name} tokens"
-        accuracies.plot(steps, values, "o-", markersize=4, color=colour, label=label)
+    for name, label, colour in _ACCURACIES:
+        steps, values = _series(lines, f"validation/{name}")
+        if steps:
+            accuracies.plot(steps, values, "o-", markersize=4, color=colour, label=label)
     accuracies.set(xlabel="step", ylabel="accuracy", title="validation", ylim=(0, 1))
     for axes in (losses, accuracies):
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        if axes.lines:
+            axes.legend(fontsize=8)
     file = folder / PLOTS / "loss.png"
     file.parent.mkdir(exist_ok=True)
     figure.savefig(file, dpi=110)

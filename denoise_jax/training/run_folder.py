@@ -17,7 +17,7 @@ CONFIG, VOCABULARY, CHECKPOINTS, PLOTS, EVAL = "config.json", "vocabulary", "che
 
 # Changing one of these on a run in progress would make it another run.
 _FIXED_SECTIONS = ("name", "model", "data", "optimizer")
-_FIXED_FIELDS = ("training.seed",)
+_FIXED_FIELDS = ("training.seed", "training.init_from")
 _FREE_FIELDS = ("data.vocabulary",)  # a path; the vocabulary itself is compared by content
 
 
@@ -38,6 +38,23 @@ def read_config(folder: str | Path) -> Config:
         raise CheckpointError(
             f"{file} is not a configuration of this version: {where}: {first['msg']}"
         ) from None
+
+
+def begun(folder: Path) -> Config | None:
+    """The configuration of the run that `folder` holds, also one with no checkpoint yet; None if it is new.
+
+    Raises:
+      ConfigError: the folder holds imported weights, which have no optimizer to go on with.
+    """
+    if not ((folder / CONFIG).exists() or newest_files(folder)):
+        return None
+    config = read_config(folder)
+    if config.data.task is None:
+        raise ConfigError(
+            f"--workdir {folder} holds imported weights, which no run can go on with: train in another "
+            f"folder, with --training.init-from {folder}"
+        )
+    return config
 
 
 def prepare(
@@ -69,8 +86,8 @@ def prepare(
 
 
 def _check(folder: Path, config: Config, fingerprint: str) -> list[str]:
-    recorded = (folder / CONFIG).exists() or newest_files(folder) is not None
-    return _check_same_run(folder, config, fingerprint) if recorded else _check_empty(folder)
+    old = begun(folder)
+    return _check_same_run(folder, old, config, fingerprint) if old else _check_empty(folder)
 
 
 def newest_files(folder: Path) -> Path | None:
@@ -79,6 +96,12 @@ def newest_files(folder: Path) -> Path | None:
     steps = [entry for entry in checkpoints.iterdir() if entry.name.isdigit()] if checkpoints.is_dir() else []
     newest = max(steps, key=lambda entry: int(entry.name), default=None)
     return newest / "files" if newest and (newest / "files" / CONFIG).exists() else None
+
+
+def vocabulary_folder(folder: Path) -> Path | None:
+    """Where the run in `folder` keeps its vocabulary, or its newest checkpoint; None if neither does."""
+    kept = (folder / VOCABULARY, (newest_files(folder) or folder) / VOCABULARY)
+    return next((own for own in kept if own.is_dir()), None)
 
 
 def _lock(folder: Path) -> IO | None:
@@ -105,8 +128,7 @@ def _check_empty(folder: Path) -> list[str]:
     return []
 
 
-def _check_same_run(folder: Path, config: Config, fingerprint: str) -> list[str]:
-    old = read_config(folder)
+def _check_same_run(folder: Path, old: Config, config: Config, fingerprint: str) -> list[str]:
     changed = differences(old, config)
     if "name" in changed:
         raise ConfigError(

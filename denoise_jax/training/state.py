@@ -1,5 +1,7 @@
 """The train state: a plain tree of parameters, optimizer state, step and random key, born sharded."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -8,15 +10,26 @@ from jax.sharding import Mesh
 from denoise_jax.config import Config
 from denoise_jax.model.transformer import init_params
 from denoise_jax.parallel.sharding import state_shardings
+from denoise_jax.training.initialise import graft
 
 # {"params": nested dict, float32; "opt_state": optax's; "step": int32; "key": uint32 [2], dropout}
 State = dict
 
 
-def init_state(config: Config, vocab_size: int, optimizer: optax.GradientTransformation) -> State:
-    """The state before the first update, from `training.seed`; pure, so that it can be made sharded."""
+def init_state(
+    config: Config,
+    vocab_size: int,
+    optimizer: optax.GradientTransformation,
+    given: Mapping | None = None,
+) -> State:
+    """The state before the first update, from `training.seed`; pure, so that it can be made sharded.
+
+    The parameters are `given` as far as they go (see `graft`), where a run begins with those of another.
+    """
     init_key, dropout_key = jax.random.split(jax.random.key(config.training.seed))
     params = init_params(config.model, vocab_size, init_key)
+    if given is not None:
+        params = graft(params, given)
     return {
         "params": params,
         "opt_state": optimizer.init(params),
@@ -39,12 +52,23 @@ def abstract_state(
 
 
 def create_state(
-    config: Config, vocab_size: int, optimizer: optax.GradientTransformation, mesh: Mesh
+    config: Config,
+    vocab_size: int,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    given: Mapping | None = None,
 ) -> State:
-    """A new state on the mesh. Its layouts are given to jit: without them Adam's moments are replicated."""
+    """A new state on the mesh, with the parameters `given`, on that mesh, where there are any.
+
+    Its layouts are given to jit: without them Adam's moments are replicated.
+    """
     target = abstract_state(config, vocab_size, optimizer, mesh)
     out_shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
-    return jax.jit(lambda: init_state(config, vocab_size, optimizer), out_shardings=out_shardings)()
+
+    def make(given: Mapping | None) -> State:
+        return init_state(config, vocab_size, optimizer, given)
+
+    return jax.jit(make, out_shardings=out_shardings)(given)
 
 
 def count_parameters(state: State) -> int:

@@ -47,7 +47,7 @@ def make_train_step(
     def objective(params, batch, key):
         model = module(config.model, vocab_size, params)
         logits_BTV = model(batch, dropout_key=key, constrain=constrain)
-        return training_sums(logits_BTV, batch, config.optimizer, vocab_size)
+        return training_sums(logits_BTV, batch, config.optimizer, config.model.num_classes or vocab_size)
 
     gradient = jax.grad(objective, has_aux=True)
 
@@ -104,7 +104,15 @@ def make_evaluation_step(config: Config, vocab_size: int, mesh: Mesh) -> Callabl
 def _dropout_key(config: Config, state: State) -> jax.Array | None:
     """A key for this update from the run's key and the step, so that a resumed run draws the same."""
     model = config.model
-    if not (model.dropout or model.attention_dropout or model.activation_dropout):
+    rates = (
+        model.dropout,
+        model.attention_dropout,
+        model.activation_dropout,
+        model.encoder_layer_drop,
+        model.decoder_layer_drop,
+        model.classifier_dropout,
+    )
+    if not any(rates):
         return None
     return jax.random.fold_in(jax.random.wrap_key_data(state["key"]), state["step"])
 

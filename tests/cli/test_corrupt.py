@@ -96,9 +96,9 @@ def test_compare(run):
 
 
 def test_compare_on_a_vocabulary_that_cannot_serve_all(run, speeches, tmp_path):
-    from denoise_jax.data import vocabulary
+    from denoise_jax.data import vocabulary_training
 
-    vocabulary.train(speeches, tmp_path / "none", size=400, sentinels=0)
+    vocabulary_training.train(speeches, tmp_path / "none", size=400, sentinels=0)
     out = run(TEXT, "--compare", "--vocabulary", tmp_path / "none", "--html", tmp_path / "page.html")
     (line,) = [line for line in out.splitlines() if line.startswith("t5_span")]
     assert line.startswith("t5_span is not shown: a text of max_tokens=")

@@ -16,7 +16,7 @@ from denoise_jax.training.checkpoint import Checkpointer
 @pytest.fixture(scope="module")
 def run(tiny_config, vocabulary_folder, tmp_path_factory):
     """A run whose parameters are random; beam search is among its options."""
-    vocabulary = vocabularies.Vocabulary(vocabulary_folder)
+    vocabulary = vocabularies.load(vocabulary_folder)
     values = {**tiny_config.model_dump(), "generation": {"num_beams": 2, "max_new_tokens": 6}}
     config = Config.model_validate(values)
     params = init_params(config.model, len(vocabulary), jax.random.key(0))
@@ -103,7 +103,7 @@ REFUSED = {
     "too short": (["a <mask>", "--min-new-tokens", "7"], "min_new_tokens=7 is above max_new_tokens=6"),
     "unknown token": (
         ["a <mask>", "--forced-bos", "en_YY"],
-        "generation.forced_bos='en_YY' is no symbol of the vocabulary; did you mean en_XX",
+        "generation.forced_bos='en_YY' is no token of the vocabulary; did you mean en_XX",
     ),
     "sampling with beams": (["a <mask>", "--do-sample", "True"], "do_sample goes with num_beams=1, not 2"),
     "out of bounds": (["a <mask>", "--top-p", "2"], "generation: top_p: Input should be less than or equal"),

@@ -5,7 +5,7 @@ import pytest
 from denoise_jax.corruption.presets import PRESETS
 from denoise_jax.corruption.record import Op, TargetNoise
 from denoise_jax.data.inspection import TextNoise
-from denoise_jax.data.vocabulary import Vocabulary
+from denoise_jax.data.vocabulary import load
 from denoise_jax.errors import DataError
 
 TEXT = "Fellow citizens, I come before you. The union is strong! We shall build new roads. Let us go on."
@@ -38,7 +38,7 @@ def test_seeds_differ(noise):
 
 
 def test_pieces_of_a_vocabulary(vocabulary_folder):
-    vocabulary = Vocabulary(vocabulary_folder)
+    vocabulary = load(vocabulary_folder)
     seen = TextNoise("We shall build new roads.", vocabulary).under("none", 0)
     assert seen.inputs == seen.text == seen.targets
     assert seen.text == [vocabulary.piece(i) for i in vocabulary.encode("We shall build new roads.")]
@@ -46,7 +46,7 @@ def test_pieces_of_a_vocabulary(vocabulary_folder):
 
 @pytest.mark.parametrize("text", ["", " \n ", "\u3000", "\u200b\n\ufeff \u00ad", "\x1c\x85"])
 def test_no_text(vocabulary_folder, text):
-    for vocabulary in (None, Vocabulary(vocabulary_folder)):
+    for vocabulary in (None, load(vocabulary_folder)):
         with pytest.raises(DataError, match="no text to corrupt"):
             TextNoise(text, vocabulary)
 

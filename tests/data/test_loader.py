@@ -8,7 +8,7 @@ import tensorflow as tf
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.rates import Linear
 from denoise_jax.data import loader, preprocessors, tasks
-from denoise_jax.data.vocabulary import Vocabulary
+from denoise_jax.data.vocabulary import load
 from denoise_jax.errors import DataError
 from denoise_jax.kinds import TargetKind
 
@@ -17,7 +17,7 @@ SIGNATURE = {"text": tf.TensorSpec([], tf.string)}
 
 @pytest.fixture(scope="module")
 def own(vocabulary_folder):
-    return Vocabulary(vocabulary_folder)
+    return load(vocabulary_folder)
 
 
 def _assert_same(first, second):

@@ -117,3 +117,54 @@ def test_other_features_are_left_out():
     assert {name: values.tolist() for name, values in rows[0].items()} == {
         name: values.tolist() for name, values in _rows(True, list(_examples(50)))[0].items()
     }
+
+
+def _class_examples(count=60):
+    random = np.random.default_rng(1)
+    for index in range(count):
+        inputs = 100 * (index + 1) + np.arange(random.integers(1, 10), dtype=np.int32)
+        yield {"inputs": inputs, "targets": np.array([index % 3], np.int32)}
+
+
+def _class_rows(pack, examples, size=None):
+    spec = {"inputs": tf.TensorSpec([None], tf.int32), "targets": tf.TensorSpec([size], tf.int32)}
+    dataset = tf.data.Dataset.from_generator(lambda: iter(examples), output_signature=spec)
+    converter = DenoisingFeatureConverter(pack=pack, bos_id=BOS, num_classes=3)
+    return list(converter(dataset, {"inputs": INPUTS, "targets": TARGETS}).as_numpy_iterator())
+
+
+@pytest.mark.parametrize("size", [1, None])
+@pytest.mark.parametrize("pack", [True, False])
+def test_a_class_stands_at_the_last_token_of_what_both_sides_read(pack, size):
+    examples = list(_class_examples())
+    remaining = iter(examples)
+    for row in _class_rows(pack, examples, size):
+        for segment in range(1, row["encoder_segment_ids"].max() + 1):
+            example = next(remaining)
+            encoder, decoder = row["encoder_segment_ids"] == segment, row["decoder_segment_ids"] == segment
+            before = [0] * (len(example["inputs"]) - 1)
+            np.testing.assert_array_equal(row["encoder_input_tokens"][encoder], example["inputs"])
+            shifted = [BOS, *example["inputs"][:-1]]
+            np.testing.assert_array_equal(row["decoder_input_tokens"][decoder], shifted)
+            np.testing.assert_array_equal(row["decoder_positions"][decoder], range(decoder.sum()))
+            np.testing.assert_array_equal(
+                row["decoder_target_tokens"][decoder], [*before, *example["targets"]]
+            )
+            np.testing.assert_array_equal(row["decoder_target_kind"][decoder], [*before, TargetKind.MASKED])
+    assert next(remaining, None) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"targets": np.array([3], np.int32)}, r"classes must be 0 to 2 .* \[0\] \[to\] \[3\]"),
+        ({"targets": np.array([-1], np.int32)}, r"classes must be 0 to 2 .* \[-1\] \[to\] \[2\]"),
+        ({"targets": np.array([1, 2], np.int32)}, "one class as its targets"),
+        ({"inputs": np.array([], np.int32)}, "an example needs inputs"),
+    ],
+)
+def test_what_is_no_class_is_refused(change, told):
+    examples = list(_class_examples(20))
+    examples[7] |= change
+    with pytest.raises(tf.errors.InvalidArgumentError, match=told):
+        _class_rows(True, examples)

@@ -15,7 +15,7 @@ from denoise_jax.corruption.record import TargetNoise
 from denoise_jax.corruption.span_corruption import span_corruption
 from denoise_jax.data import preprocessors, tasks
 from denoise_jax.data.packing import DenoisingFeatureConverter
-from denoise_jax.data.vocabulary import EOS_ID, Vocabulary
+from denoise_jax.data.vocabulary import EOS_ID, load
 from denoise_jax.errors import DataError
 from denoise_jax.kinds import TargetKind
 
@@ -84,7 +84,7 @@ def test_sentences_count_from_one_in_every_piece(pieces):
 
 
 def test_examples_close_with_eos_and_carry_provenance(vocabulary_folder, speeches, read_task):
-    mask = Vocabulary(vocabulary_folder).mask_id
+    mask = load(vocabulary_folder).mask_id
     examples = read_task(_task("a", speeches[:1], vocabulary_folder))
     assert len(examples) > 100
     for example in examples:
@@ -167,7 +167,7 @@ def test_mixture_keeps_provenance_and_takes_another_vocabulary(vocabulary_folder
 
 
 def test_starts_of_decoders_pass_through_a_mixture_and_packing(vocabulary_folder, speeches):
-    language = Vocabulary(vocabulary_folder).symbol_id("en_XX")
+    language = load(vocabulary_folder).symbol_id("en_XX")
     mixture = _mixture(vocabulary_folder, speeches, "mbart", [0.5, 0.5], language="en_XX")
     lengths = {"inputs": 2 * LIMIT, "targets": 2 * LIMIT}
     dataset = tasks.open_shard(
@@ -249,7 +249,7 @@ def test_long_outputs_are_cut_before_eos(vocabulary_folder, speeches, read_task)
 
 def test_language_tokens_close_both_sides_and_start_the_decoder(vocabulary_folder, speeches, read_task):
     """As mBART: sentences end in </s>, which travels with them, and nothing but the language closes."""
-    language = Vocabulary(vocabulary_folder).symbol_id("en_XX")
+    language = load(vocabulary_folder).symbol_id("en_XX")
     task = _task("a", speeches[:1], vocabulary_folder, "mbart", language="en_XX")
     ends = 0
     for example in read_task(task, with_text=True):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from denoise_jax.config import Config, GenerationConfig, ParallelConfig
-from denoise_jax.data.vocabulary import EOS_ID, Vocabulary
+from denoise_jax.data import vocabulary as vocabularies
+from denoise_jax.data.vocabulary import EOS_ID
 from denoise_jax.errors import UserError
 from denoise_jax.evaluation import generate as generation
 from denoise_jax.evaluation.fill import denoises, fill
@@ -18,7 +19,7 @@ from denoise_jax.parallel.sharding import state_shardings
 @pytest.fixture(scope="module")
 def make_model(tiny_config, vocabulary_folder):
     """make_model(fsdp=1, **sections): a model with random, lively parameters, on all devices."""
-    vocabulary = Vocabulary(vocabulary_folder)
+    vocabulary = vocabularies.load(vocabulary_folder)
 
     def make(fsdp: int = 1, **sections) -> Model:
         values = tiny_config.model_dump()

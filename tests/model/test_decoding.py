@@ -169,11 +169,22 @@ VARIANTS = {
         "scan_layers": True,
         "remat": "full",
     },
+    "modern": {
+        "norm_position": "pre",
+        "norm": "rms",
+        "positions": "rotary",
+        "gated_ffn": True,
+        "activation": "silu",
+        "use_bias": False,
+        "embedding_norm": False,
+    },
     "scaled": {"scale_embedding": True, "embedding_norm": False},
 }
 CASES = {
     "greedy": ("post-norm", {}),
     "greedy, pre-norm, untied": ("pre-norm, untied", {}),
+    "greedy, modern": ("modern", {"no_repeat_ngram_size": 2}),
+    "beams, modern": ("modern", {"num_beams": 3, "no_repeat_ngram_size": 2}),
     "greedy, scaled": ("scaled", {"no_repeat_ngram_size": 2, "min_new_tokens": 3}),
     "beams": ("post-norm", {"num_beams": 3}),
     "beams, pre-norm, untied": ("pre-norm, untied", {"num_beams": 4, "early_stopping": True}),

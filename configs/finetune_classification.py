@@ -1,0 +1,45 @@
+"""The quick-start model learns to tell the century of two sentences of a speech, by a head of four classes.
+
+As in BART (Lewis et al. 2019, section 3.1) the same text goes into encoder and decoder, and the head
+reads the decoder's last token.
+
+Command:   denoise-jax train finetune_classification --workdir RUN
+           denoise-jax evaluate RUN --predict
+           Another model: --training.init-from RUN. Another task: --data.task NAME --model.num-classes N,
+           any SeqIO task of `inputs` whose `targets` are one class id (see denoise_jax/data/finetuning.py).
+Hardware:  not yet run.
+Result:    not yet run.
+"""
+
+from denoise_jax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
+
+
+def config() -> Config:
+    """Shape and vocabulary are those of `training.init_from`; head, dropout and layout are set here."""
+    return Config(
+        name="finetune_classification",
+        model=ModelConfig(
+            num_classes=4,
+            max_positions=128,
+            dropout=0.1,
+            classifier_dropout=0.1,
+            compute_dtype="float32",
+            scan_layers=False,
+            remat="none",
+        ),
+        data=DataConfig(
+            task="quickstart_century_classes", batch_size=12, input_length=128, target_length=128
+        ),
+        optimizer=OptimizerConfig(
+            learning_rate=5e-4, warmup_steps=30, weight_decay=0.01, b2=0.98, clip_norm=1.0
+        ),
+        training=TrainingConfig(
+            init_from="runs/quickstart", num_steps=300, log_every=25, save_every=300, evaluate_every=150
+        ),
+    )

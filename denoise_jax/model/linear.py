@@ -1,0 +1,29 @@
+"""The linear map that attention, feed-forward and heads are made of."""
+
+import jax.numpy as jnp
+from flax import nnx
+
+from denoise_jax.config import ModelConfig
+
+
+def make_linear(
+    config: ModelConfig,
+    rngs: nnx.Rngs,
+    width_in: int,
+    width_out: int,
+    *,
+    use_bias: bool | None = None,
+    dtype: str | None = None,
+) -> nnx.Linear:
+    """Kernel [width_in, width_out] drawn with `init_std`; the bias is zeros, where there is one.
+
+    `use_bias` and `dtype`, of products and result, are by default those of the configuration.
+    """
+    return nnx.Linear(
+        width_in,
+        width_out,
+        use_bias=config.use_bias if use_bias is None else use_bias,
+        dtype=jnp.dtype(dtype or config.compute_dtype),
+        kernel_init=nnx.initializers.normal(config.init_std),
+        rngs=rngs,
+    )

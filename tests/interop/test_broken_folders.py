@@ -1,0 +1,209 @@
+"""Folders that cannot be imported: each with an error that names the tensor and the file."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+pytest.importorskip("safetensors")
+
+from safetensors.numpy import load_file, save_file
+
+from denoise_jax.config import ModelConfig
+from denoise_jax.errors import CheckpointError
+from denoise_jax.interop.names import parts
+from denoise_jax.interop.tensors import INDEX, WEIGHTS, TensorFiles, write
+from denoise_jax.interop.weights import read_params, tensor_sizes, tensors
+
+IDS = np.array([1, 2, 3, 0, *range(4, 20)], np.int32)
+TABLE = "model.shared.weight"
+
+
+@pytest.fixture(scope="module")
+def config():
+    return ModelConfig(
+        embed_dim=8, num_heads=2, ffn_dim=8, num_encoder_layers=1, num_decoder_layers=1, max_positions=10
+    )
+
+
+@pytest.fixture
+def folder(config, tmp_path):
+    """A whole folder of random weights, 20 rows in its table, written without a model of anybody's."""
+    random = np.random.default_rng(0)
+    values = {}
+    for part in parts(config, 20):
+        leaf = random.standard_normal(part.shape, np.float32)
+        values["model." + part.name] = leaf
+    values["final_logits_bias"] = np.zeros((1, 20), np.float32)
+    save_file(values, tmp_path / WEIGHTS)
+    return tmp_path
+
+
+def _read(folder, config, rows=20, ids=IDS, **options):
+    return read_params(TensorFiles(folder), config, rows, ids, **options)
+
+
+def _change(folder, **tensors):
+    """Replaces tensors; None takes one out. Double underscores stand for dots."""
+    values = load_file(folder / WEIGHTS)
+    for name, tensor in tensors.items():
+        name = name.replace("__", ".")
+        values = {other: kept for other, kept in values.items() if other != name}
+        values |= {} if tensor is None else {name: tensor}
+    save_file(values, folder / WEIGHTS)
+
+
+def test_the_folder_itself_is_whole(folder, config):
+    params = _read(folder, config)
+    table = load_file(folder / WEIGHTS)[TABLE]
+    np.testing.assert_array_equal(params["embedding"]["tokens"][:20], table[IDS])
+    assert not params["embedding"]["tokens"][20:].any(), "padding of the table is zero"
+
+
+CHANGES = {
+    "missing": (
+        {"model__decoder__layers__0__fc1__bias": None},
+        r"lacks tensor model.decoder.layers.0.fc1.bias \(1 of \d+ are missing\)",
+    ),
+    "unexpected": (
+        {"model__encoder__layers__1__fc1__bias": np.zeros(8, np.float32)},
+        r"tensor model.encoder.layers.1.fc1.bias of .*model.safetensors is no part of the model",
+    ),
+    "wrong shape": (
+        {"model__encoder__layers__0__fc1__weight": np.zeros((8, 9), np.float32)},
+        r"tensor model.encoder.layers.0.fc1.weight of .*safetensors has shape \(8, 9\), but .* \(8, 8\)",
+    ),
+    "pruned positions": (
+        {"model__decoder__embed_positions__weight": np.zeros((7, 8), np.float32)},
+        r"model.decoder.embed_positions.weight .* shape \(7, 8\), .* \(12, 8\), max_position_embeddings \+ 2",
+    ),
+    "table of another size": (
+        {"model__shared__weight": np.zeros((21, 8), np.float32)},
+        r"tensor model.shared.weight .* has shape \(21, 8\), but config.json asks for \(20, 8\)",
+    ),
+    "a bias of the logits": (
+        {"final_logits_bias": np.full((1, 20), 0.5, np.float32)},
+        r"tensor final_logits_bias of .*model.safetensors is not zero",
+    ),
+    "tied, but not the same": (
+        {"lm_head__weight": np.ones((20, 8), np.float32)},
+        r"tensor lm_head.weight .* differs from tensor model.shared.weight .*tie_word_embeddings is true",
+    ),
+    "tables of the sides differ": (
+        {"model__encoder__embed_tokens__weight": np.ones((20, 8), np.float32)},
+        r"tensor model.encoder.embed_tokens.weight .* differs from tensor model.shared.weight",
+    ),
+    "integers": (
+        {"model__encoder__layers__0__fc1__weight": np.zeros((8, 8), np.int8)},
+        r"tensor model.encoder.layers.0.fc1.weight of .* is I8; only F32, F16, BF16 are read",
+    ),
+    "twice": ({"shared__weight": np.zeros((20, 8), np.float32)}, "shared.weight of .* is there twice"),
+}
+
+
+@pytest.mark.parametrize(("changes", "told"), CHANGES.values(), ids=CHANGES.keys())
+def test_wrong_tensors(folder, config, changes, told):
+    _change(folder, **changes)
+    with pytest.raises(CheckpointError, match=told):
+        _read(folder, config)
+
+
+def test_copies_of_the_table_may_be_there_and_the_table_itself_not(folder, config):
+    wanted = _read(folder, config)
+    table = load_file(folder / WEIGHTS)[TABLE]
+    copies = {"lm_head__weight": table, "model__decoder__embed_tokens__weight": table}
+    version = {"model__encoder__version": np.array([2.0], np.float32)}
+    _change(folder, **copies, **version, final_logits_bias=None)
+    _change(folder, model__shared__weight=None)
+    found = _read(folder, config)
+    np.testing.assert_array_equal(found["embedding"]["tokens"], wanted["embedding"]["tokens"])
+
+
+@pytest.mark.parametrize("cut", [0, 5, 200, -3])
+def test_files_cut_short(folder, config, cut):
+    content = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(content[:cut])
+    with pytest.raises(CheckpointError, match=r"model.safetensors is damaged or cut short: .*fetch it again"):
+        _read(folder, config)
+
+
+@pytest.fixture
+def shards(folder, config):
+    """The same in five files or so."""
+    params = _read(folder, config)
+    (folder / WEIGHTS).unlink()
+    written = write(folder, tensors(params, config, IDS), tensor_sizes(config, 20), 1500)
+    assert len(written) > 3
+    return written
+
+
+def test_missing_shard(folder, config, shards):
+    shards[1].unlink()
+    told = rf"{shards[1].name} is missing: model.safetensors.index.json names it"
+    with pytest.raises(CheckpointError, match=told):
+        _read(folder, config)
+
+
+def test_no_file_exceeds_the_limit_but_a_large_tensor(folder, config, shards):
+    sizes = tensor_sizes(config, 20)
+    for file in shards:
+        content = load_file(file)
+        total = sum(sizes[name] for name in content)
+        assert total <= 1500 or len(content) == 1
+    index = json.loads((folder / INDEX).read_text())
+    assert index["metadata"]["total_size"] == sum(sizes.values())
+    assert index["weight_map"].keys() == sizes.keys()
+
+
+INDEXES = {
+    "no JSON": ("{", 'is no index of shards: a JSON object with "weight_map"'),
+    "no map": ("{}", 'is no index of shards: a JSON object with "weight_map"'),
+    "a list": ("[]", 'is no index of shards: a JSON object with "weight_map"'),
+    "empty": ('{"weight_map": {}}', "names no tensor"),
+    "outside": ('{"weight_map": {"a": "../b.safetensors"}}', "which is not a file of its folder"),
+}
+
+
+@pytest.mark.parametrize(("text", "told"), INDEXES.values(), ids=INDEXES.keys())
+def test_damaged_index(folder, config, shards, text, told):
+    (folder / INDEX).write_text(text)
+    with pytest.raises(CheckpointError, match=re.escape(told)):
+        _read(folder, config)
+
+
+def test_index_of_other_shards(folder, config, shards):
+    index = json.loads((folder / INDEX).read_text())
+    index["weight_map"][TABLE] = shards[-1].name
+    (folder / INDEX).write_text(json.dumps(index))
+    with pytest.raises(
+        CheckpointError, match=rf"names tensor {TABLE} of {shards[-1].name}, which is not in it"
+    ):
+        _read(folder, config)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt"])
+def test_pickles_are_not_read(tmp_path, name):
+    (tmp_path / name).write_bytes(b"never opened")
+    with pytest.raises(CheckpointError, match=rf"only as a pickle, {name}: .*convert it: python -c"):
+        TensorFiles(tmp_path)
+
+
+def test_no_weights_and_no_folder(tmp_path):
+    with pytest.raises(CheckpointError, match="has neither model.safetensors nor"):
+        TensorFiles(tmp_path)
+    with pytest.raises(CheckpointError, match="is no folder"):
+        TensorFiles(tmp_path / "nowhere")
+
+
+def test_resized_vocabularies(folder, config):
+    table = load_file(folder / WEIGHTS)[TABLE]
+    with pytest.raises(CheckpointError, match=r"has 20 rows .* tokenizer 22 tokens; with --resize"):
+        _read(folder, config, ids=np.array([*IDS, 20, 21], np.int32))
+    longer = _read(folder, config, ids=np.array([*IDS, 20, 21], np.int32), resize_vocabulary=True)
+    rows = longer["embedding"]["tokens"]
+    np.testing.assert_array_equal(rows[:20], table[IDS])
+    np.testing.assert_allclose(rows[20:22], np.stack([table.mean(axis=0)] * 2), atol=1e-7)
+    shorter = _read(folder, config, ids=IDS[:18], resize_vocabulary=True)
+    np.testing.assert_array_equal(shorter["embedding"]["tokens"][:18], table[IDS[:18]])
+    assert not shorter["embedding"]["tokens"][18:].any()
