@@ -85,10 +85,10 @@ def test_tokens_are_named(make_model):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"forced_bos": "xx"}, "generation.forced_bos='xx' is no symbol of the vocabulary; there are <pad>"),
+        ({"forced_bos": "xx"}, "generation.forced_bos='xx' is no token of the vocabulary; "),
         (
             {"language": "en_YY"},
-            "generation.language='en_YY' is no symbol of the vocabulary; did you mean en_XX",
+            "generation.language='en_YY' is no token of the vocabulary; did you mean en_XX",
         ),
         ({"max_new_tokens": 10_000}, "generation.max_new_tokens=10000 is above model.max_positions="),
         ({"min_new_tokens": 9, "max_new_tokens": 8}, "min_new_tokens=9 is above max_new_tokens=8"),
