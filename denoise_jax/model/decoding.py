@@ -6,7 +6,7 @@ wrote, and a mask says which. Attention then reads N times as many slots, which 
 than the cache could be copied.
 
 Shape letters: B prompts, N rows of a prompt, G groups of n rows that share a cache (`LayerCache`), S source
-positions, M target positions, P slots of a cache, D width, V padded vocabulary.
+positions, M target positions, P slots of a cache, D width, V padded vocabulary; R all rows.
 """
 
 from collections.abc import Callable
@@ -61,9 +61,12 @@ def start(
     table_VD = _output_table(model)
 
     def step(tokens_BN, index, past_GnP, cache):
-        positions_BN = jnp.broadcast_to(index, tokens_BN.shape)
-        x_BND = model.decoder.embed(model.embedding(tokens_BN), positions_BN, None)
-        turns_11K = model.decoder.turns(positions_BN[:1, :1])
+        tokens_R1 = tokens_BN.reshape(-1, 1)
+        x_R1D = model.decoder.embed(
+            model.embedding(tokens_R1), jnp.broadcast_to(index, tokens_R1.shape), None
+        )
+        x_BND = x_R1D.reshape(*tokens_BN.shape, -1)
+        turns_11K = model.decoder.turns(index[None, None])
         stepped = []
         for layer, layer_cache in zip(layers, cache.layers, strict=True):
             x_BND, layer_cache = layer.step(x_BND, index, layer_cache, past_GnP, cache.source_B1S, turns_11K)

@@ -11,36 +11,63 @@ from denoise_jax.model import decoding, transformer
 from denoise_jax.model.constraints import Search
 from denoise_jax.model.generation import generate
 
-START, END, LENGTH = 2, 1, 7
+START, LENGTH = 2, 7
 
 
 @pytest.fixture(scope="module")
 def sources(vocab_size):
-    """Four prompts; one is short, one is padding only."""
-    tokens_BS = np.random.default_rng(5).integers(3, vocab_size, (4, 9)).astype(np.int32)
+    """Six prompts; one is short, one is padding only."""
+    tokens_BS = np.random.default_rng(5).integers(3, vocab_size, (6, 9)).astype(np.int32)
     tokens_BS[1, 4:] = 0
     tokens_BS[2] = 0
     return tokens_BS
 
 
 @pytest.fixture(scope="module")
-def lively(make_params):
-    """lively(config): parameters of a model that does not repeat one token, and ends now and then."""
+def lively(vocab_size):
+    """lively(config): parameters of a model that does not write one token for ever."""
 
+    @functools.lru_cache
     def make(config):
-        params = make_params(config)
-        params["decoder"]["positions"] *= 5
-        params["decoder"]["layers"]["ffn"]["down"]["kernel"] *= 3
-        table_VD = params["embedding"]["tokens"]
-        table_VD /= jnp.linalg.norm(table_VD, axis=1, keepdims=True)
-        params["embedding"]["tokens"] = table_VD.at[END].multiply(1.5)
-        return params
+        random = np.random.default_rng(1)
+        spread = {"positions": 1.0, "bias": 0.1, "scale": 0.1}
+
+        def draw(path, leaf):
+            name, values = path[-1].key, random.standard_normal(leaf.shape)
+            if name == "tokens":
+                values /= np.linalg.norm(values, axis=1, keepdims=True)
+            else:
+                values = spread.get(name, 0.8) * values + (name == "scale")
+            return jnp.asarray(values, jnp.float32)
+
+        shapes = jax.eval_shape(lambda: transformer.init_params(config, vocab_size, jax.random.key(0)))
+        return jax.tree_util.tree_map_with_path(draw, shapes)
 
     return make
 
 
 @pytest.fixture(scope="module")
-def log_probabilities(jit, vocab_size, tiny, lively):
+def decode(jit, vocab_size, lively, sources):
+    """decode(config, options): what `generate` writes for the sources."""
+    quick = jit(generate.__wrapped__, static_argnames=("config", "vocab_size", "options"))
+    return lambda config, options: quick(config, vocab_size, lively(config), jnp.asarray(sources), options)
+
+
+@pytest.fixture(scope="module")
+def ending(decode, vocab_size):
+    """ending(config): a token for </s> at which greedy outputs end at different lengths."""
+
+    @functools.lru_cache
+    def choose(config):
+        free = np.asarray(decode(config, Search(LENGTH, START, -1)).tokens_BRM[:, 0]).tolist()
+        ends = {token: {(row + [token]).index(token) for row in free} for token in range(1, vocab_size)}
+        return max(ends, key=lambda token: len(ends[token]))
+
+    return choose
+
+
+@pytest.fixture(scope="module")
+def log_probabilities(jit, vocab_size, lively):
     """log_probabilities(config, source, written): of each next token, [real V], by a full forward pass."""
 
     @functools.lru_cache
@@ -83,7 +110,7 @@ def allowed(scores, written, options):
             if len(recent) == size - 1 and (*recent, token) in ngrams:
                 scores[token] = -np.inf
     if new < options.min_new_tokens:
-        scores[END] = -np.inf
+        scores[options.end_id] = -np.inf
     for forced, place in ((options.forced_bos_id, 0), (options.forced_eos_id, options.max_new_tokens - 1)):
         if forced is not None and new == place:
             scores[:] = -np.inf
@@ -94,7 +121,7 @@ def allowed(scores, written, options):
 def plain_greedy(next_scores, options):
     """(tokens, score) of the likeliest token at each place."""
     written, total = [START], 0.0
-    while len(written) <= options.max_new_tokens and written[-1] != END:
+    while len(written) <= options.max_new_tokens and written[-1] != options.end_id:
         scores = allowed(next_scores(written), written, options)
         written.append(int(scores.argmax()))
         total += scores[written[-1]]
@@ -104,7 +131,7 @@ def plain_greedy(next_scores, options):
 def plain_beam_search(next_scores, options):
     """[(tokens, score), ...] best first: one list of running beams, one of finished outputs."""
     count, penalty = options.num_beams, options.length_penalty
-    running, finished, done = [([START], 0.0)], [], False
+    running, finished = [([START], 0.0)], []
     for length in range(1, options.max_new_tokens + 1):
         candidates = []
         for written, total in running:
@@ -113,18 +140,15 @@ def plain_beam_search(next_scores, options):
         candidates.sort(key=lambda candidate: -candidate[1])
         candidates = candidates[: 2 * count]
         last = length == options.max_new_tokens
-        full = len(finished) == count and options.early_stopping is True
-        if not full and not done:
-            ending = [c for c in candidates[:count] if (last or c[0][-1] == END) and c[1] > -np.inf]
-            finished += [(written[1:], total / length**penalty) for written, total in ending]
-            finished = sorted(finished, key=lambda output: -output[1])[:count]
-        running = [c for c in candidates if c[0][-1] != END and c[1] > -np.inf][:count]
-        credited = length
-        if options.early_stopping == "never" and penalty > 0:
-            credited = options.max_new_tokens
-        improvable = len(finished) < count or running[0][1] / credited**penalty > finished[-1][1]
-        done = done or not improvable
-        if done or last or (len(finished) == count and options.early_stopping is True):
+        new = [c for c in candidates[:count] if (last or c[0][-1] == options.end_id) and c[1] > -np.inf]
+        finished += [(written[1:], total / length**penalty) for written, total in new]
+        finished = sorted(finished, key=lambda output: -output[1])[:count]
+        running = [c for c in candidates if c[0][-1] != options.end_id and c[1] > -np.inf][:count]
+        if last or (len(finished) == count and options.early_stopping is True):
+            break
+        never = options.early_stopping == "never" and penalty > 0
+        credited = options.max_new_tokens if never else length
+        if len(finished) == count and running[0][1] / credited**penalty <= finished[-1][1]:
             break
     return finished
 
@@ -145,28 +169,41 @@ VARIANTS = {
         "scan_layers": True,
         "remat": "full",
     },
+    "modern": {
+        "norm_position": "pre",
+        "norm": "rms",
+        "positions": "rotary",
+        "gated_ffn": True,
+        "activation": "silu",
+        "use_bias": False,
+        "embedding_norm": False,
+    },
     "scaled": {"scale_embedding": True, "embedding_norm": False},
 }
 CASES = {
     "greedy": ("post-norm", {}),
     "greedy, pre-norm, untied": ("pre-norm, untied", {}),
+    "greedy, modern": ("modern", {"no_repeat_ngram_size": 2}),
+    "beams, modern": ("modern", {"num_beams": 3, "no_repeat_ngram_size": 2}),
     "greedy, scaled": ("scaled", {"no_repeat_ngram_size": 2, "min_new_tokens": 3}),
     "beams": ("post-norm", {"num_beams": 3}),
     "beams, pre-norm, untied": ("pre-norm, untied", {"num_beams": 4, "early_stopping": True}),
     "beams, forced": (
         "post-norm",
-        {"num_beams": 3, "forced_bos_id": 9, "forced_eos_id": END, "no_repeat_ngram_size": 1},
+        {"num_beams": 3, "forced_bos_id": 9, "forced_eos_id": "end", "no_repeat_ngram_size": 1},
     ),
-    "beams, long": ("post-norm", {"num_beams": 2, "length_penalty": 1.5, "early_stopping": "never"}),
+    "beams, never": ("post-norm", {"num_beams": 2, "length_penalty": 0.6, "early_stopping": "never"}),
     "beams, short": ("scaled", {"num_beams": 2, "length_penalty": -0.5, "no_repeat_ngram_size": 3}),
 }
 
 
 @pytest.mark.parametrize(("variant", "fields"), CASES.values(), ids=CASES.keys())
-def test_equals_a_plain_search(tiny, lively, vocab_size, sources, log_probabilities, variant, fields):
+def test_equals_a_plain_search(tiny, decode, ending, sources, log_probabilities, variant, fields):
     config = tiny(**VARIANTS[variant])
-    options = Search(LENGTH, START, END, **fields, num_return_sequences=fields.get("num_beams", 1))
-    got = generate(config, vocab_size, lively(config), jnp.asarray(sources), options)
+    end = ending(config)
+    fields = {name: end if value == "end" else value for name, value in fields.items()}
+    options = Search(LENGTH, START, end, **fields, num_return_sequences=fields.get("num_beams", 1))
+    got = decode(config, options)
     assert got.tokens_BRM.shape == (len(sources), options.num_return_sequences, LENGTH)
     assert got.tokens_BRM.dtype == got.lengths_BR.dtype == jnp.int32
     search = plain_beam_search if options.num_beams > 1 else plain_greedy
@@ -174,20 +211,15 @@ def test_equals_a_plain_search(tiny, lively, vocab_size, sources, log_probabilit
         if not source.any():
             assert not any(np.asarray(array[row]).any() for array in got), "a source of padding only"
             continue
-        scores = functools.partial(log_probabilities, config, source)
-        check(got, search(scores, options), row)
-
-
-def test_outputs_end_at_different_lengths(tiny, lively, vocab_size, sources):
-    """Or the tests above would tell little."""
-    config, options = tiny(), Search(LENGTH, START, END, num_beams=3, num_return_sequences=3)
-    got = generate(config, vocab_size, lively(config), jnp.asarray(sources), options)
-    assert len(set(got.lengths_BR.ravel().tolist()) - {0}) > 2
+        check(got, search(functools.partial(log_probabilities, config, source), options), row)
+    if "forced_eos_id" not in fields:
+        lengths = set(got.lengths_BR.ravel().tolist()) - {0}
+        assert len(lengths) > 1, "outputs of one length: this would test little"
 
 
 @pytest.mark.parametrize("fields", [{}, {"num_beams": 2}], ids=["greedy", "beams"])
 def test_stops_when_every_row_has_ended(tiny, lively, vocab_size, sources, jit, monkeypatch, fields):
-    config, steps = tiny(), []
+    config, steps, end = tiny(), [], 1
     start = decoding.start
 
     def counted(*arguments, **options):
@@ -200,25 +232,23 @@ def test_stops_when_every_row_has_ended(tiny, lively, vocab_size, sources, jit, 
         return step_and_count, cache
 
     monkeypatch.setattr(decoding, "start", counted)
-    # </s> is forced as the first token: all beams but one go on, but cannot get better than this score of 0.
-    options = Search(LENGTH, START, END, forced_bos_id=END, early_stopping=True, **fields)
+    # </s> is forced as the first token, with a score of 0 that no beam can reach.
+    options = Search(LENGTH, START, end, forced_bos_id=end, **fields)
     fresh = jit(generate.__wrapped__, static_argnames=("config", "vocab_size", "options"))
     got = fresh(config, vocab_size, lively(config), jnp.asarray(sources), options)
     jax.block_until_ready(got)
     jax.effects_barrier()
-    assert got.lengths_BR[0, 0] == 1
+    np.testing.assert_array_equal(got.lengths_BR[:, 0], sources.any(axis=1))
+    # The second beam has to end as well: it holds </s> too, at a score of -1e9.
+    assert sorted(steps) == list(range(1 if options.num_beams == 1 else max(steps) + 1))
     assert max(steps) < LENGTH - 1
 
 
-def test_what_cannot_be_is_refused(tiny, make_params, vocab_size, sources):
+def test_what_cannot_be_is_refused(tiny, decode):
     config = tiny()
-
-    def run(options):
-        generate(config, vocab_size, make_params(config), jnp.asarray(sources), options)
-
     with pytest.raises(ValueError, match="max_new_tokens=21 exceeds max_positions=20"):
-        run(Search(21, START, END))
+        decode(config, Search(21, START, 1))
     with pytest.raises(ValueError, match="num_return_sequences=3 exceeds num_beams=2"):
-        run(Search(LENGTH, START, END, num_beams=2, num_return_sequences=3))
+        decode(config, Search(LENGTH, START, 1, num_beams=2, num_return_sequences=3))
     with pytest.raises(ValueError, match="draws from keys_B"):
-        run(Search(LENGTH, START, END, do_sample=True))
+        decode(config, Search(LENGTH, START, 1, do_sample=True))
