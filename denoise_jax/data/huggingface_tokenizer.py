@@ -51,7 +51,13 @@ def from_huggingface(folder: str | Path) -> dict[str, bytes]:
         roles["mask"] = None
     empty = tokenizer.encode("").tokens
     opening = empty[: empty.index(roles["eos"])] if roles["eos"] in empty else []
-    info = {"type": "tokenizers", **roles, "start": _start(said, tokens) or roles["eos"], "opening": opening}
+    info = {
+        "type": "tokenizers",
+        **roles,
+        "start": _start(said, tokens) or roles["eos"],
+        "opening": opening,
+        "symbols": [name for name in _listed(said) if name in tokens],
+    }
     content = {name: (folder / name).read_bytes() for name in ORIGINAL_FILES if (folder / name).is_file()}
     return content | {INFO_FILE: (json.dumps(info, indent=2, ensure_ascii=False) + "\n").encode()}
 
@@ -75,6 +81,17 @@ def _name(said: dict[str, dict], role: str, tokens: list[str]) -> str:
         if isinstance(index, int) and 0 <= index < len(tokens):
             return tokens[index]
     return _USUAL[role]
+
+
+def _listed(said: dict[str, dict]) -> list[str]:
+    """Further special tokens that the files list: mBART's languages, which tokenizer.json may leave out."""
+    found = []
+    for file in ORIGINAL_FILES[1:]:
+        for field in ("additional_special_tokens", "extra_special_tokens"):
+            tokens = said[file].get(field) or []
+            tokens = tokens.values() if isinstance(tokens, dict) else tokens
+            found += [token.get("content") if isinstance(token, dict) else token for token in tokens]
+    return list(dict.fromkeys(found))
 
 
 def _start(said: dict[str, dict], tokens: list[str]) -> str | None:

@@ -56,7 +56,8 @@ class TextNoise:
             self.symbols = _word_symbols(self._pieces, len(specials))
         else:
             self._pieces = [vocabulary.piece(i) for i in range(len(vocabulary))]
-            self._ids = [vocabulary.encode(sentence) for sentence in sentences]
+            spaced = [sentences[0], *(f" {sentence}" for sentence in sentences[1:])]
+            self._ids = [vocabulary.encode(sentence) for sentence in spaced]
             self.symbols = noise_symbols(vocabulary)
         self._ids = [sentence for sentence in self._ids if sentence]
         if not self._ids:

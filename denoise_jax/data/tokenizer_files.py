@@ -1,13 +1,16 @@
 """A vocabulary as tokenizer files of Hugging Face, which `AutoTokenizer.from_pretrained` reads.
 
 For tokenizers that came from there these are the original files. For SentencePiece models a tokenizer.json is
-written that gives the same ids with </s> behind them, and decodes to the same text. It differs in three
-things, two of which no tokenizer.json can have otherwise:
+written that gives the same ids with </s> behind them, and decodes to the same text. It differs in four
+things:
 
 - The name of a symbol in a text (`<mask>`, `[S]`) is that symbol, as everywhere at Hugging Face; here it is
   text.
 - Their normalizer takes letters with the marks behind them as one character. Of text that is not in
   Unicode's form NFC it may therefore drop or fail to join marks where SentencePiece does not.
+- SentencePiece adds up a Unigram model's scores over the whole text in float32, and beyond some thousands
+  of tokens takes the second best of two pieces that are nearly as good. Sentences have the same ids, and
+  they are what models are trained on.
 - `skip_special_tokens` leaves unknown characters out, where SentencePiece writes ⁇.
 """
 

@@ -54,7 +54,8 @@ class TokenizersVocabulary(Vocabulary):
         self._number = {name: int(self._own_ids[index]) for name, index in number.items()}
         self._set_symbols(tokenizer)
         self._byte_level = "ByteLevel" in _types(parts.get("decoder"))
-        self._tokenizer = _of_plain_text(parts, {self._names[self.original_ids[i]] for i in self._special})
+        self._decoder = tokenizer
+        self._encoder = _of_plain_text(parts, {self._names[self.original_ids[i]] for i in self._special})
 
     def _original(self, number: dict[str, int], role: str) -> int:
         """Hugging Face's id of the token that is `role`."""
@@ -73,6 +74,7 @@ class TokenizersVocabulary(Vocabulary):
         added = tokenizer.get_added_tokens_decoder()
         special = {int(self._own_ids[index]) for index, token in added.items() if token.special}
         special |= {*range(len(ROLES)), *self.opening_ids, self.start_id}
+        special |= {self._own("symbols", name) for name in roles.get("symbols", ())}
         self._special = special | ({self.mask_id} if self.mask_id is not None else set())
         # As in SentencePiece, an unknown character is text that noise may touch.
         self.control_ids = tuple(sorted(self._special - {UNK_ID}))
@@ -98,7 +100,7 @@ class TokenizersVocabulary(Vocabulary):
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Ids of many texts behind each other, int32 [n], and their lengths, int64 [texts]."""
         found = [
-            encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            encoding.ids for encoding in self._encoder.encode_batch_fast(texts, add_special_tokens=False)
         ]
         lengths = np.fromiter(map(len, found), np.int64, len(found))
         flat = np.fromiter(itertools.chain.from_iterable(found), np.int64, lengths.sum())
@@ -106,7 +108,7 @@ class TokenizersVocabulary(Vocabulary):
 
     def decode(self, ids: Sequence[int]) -> str:
         text = [int(self.original_ids[i]) for i in ids if int(i) not in self._controls]
-        return self._tokenizer.decode(text, skip_special_tokens=False)
+        return self._decoder.decode(text, skip_special_tokens=False)
 
     @functools.cached_property
     def _controls(self) -> frozenset[int]:

@@ -27,7 +27,9 @@ def layer_drop(
     """layer(x), or with a chance of `rate` x itself: LayerDrop (Fan et al. 2019).
 
     One draw for the whole batch, so that a layer left out is not computed, forwards or backwards; its
-    gradient is zero. What is kept is not scaled, as in BART's published code. Without a key it is layer(x).
+    gradient is zero. All that is left of it, where nothing is recomputed, is zeros written in place of what a
+    layer saves for its gradient. What is kept is not scaled, as in BART's published code. Without a key it is
+    layer(x).
     """
     if key is None or rate == 0:
         return layer(x)

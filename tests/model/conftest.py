@@ -13,6 +13,23 @@ from denoise_jax.model import transformer
 
 VOCAB_SIZE = 50
 
+# The published architectures, and mixtures in which each option stands beside others than usual.
+VARIANTS = {
+    "bart": {},
+    "mbart": {"norm_position": "pre", "scale_embedding": True},
+    "modern": {
+        "norm_position": "pre",
+        "norm": "rms",
+        "positions": "rotary",
+        "gated_ffn": True,
+        "activation": "silu",
+        "use_bias": False,
+        "embedding_norm": False,
+    },
+    "rotary post-norm": {"norm": "rms", "positions": "rotary", "tie_embeddings": False},
+    "gated post-norm": {"gated_ffn": True, "use_bias": False, "activation": "relu"},
+}
+
 # The optimised code of a CPU is not what these tests are about, and takes twice as long to compile.
 QUICK = {"xla_backend_optimization_level": 0}
 
@@ -65,6 +82,18 @@ def tiny() -> Callable[..., ModelConfig]:
         return ModelConfig(**base | fields)
 
     return config
+
+
+@pytest.fixture(scope="session", params=VARIANTS.values(), ids=VARIANTS)
+def variant(request) -> dict:
+    """The fields of each architecture in turn, for `tiny`."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def modern() -> dict:
+    """The fields of the modern architecture, for `tiny`."""
+    return VARIANTS["modern"]
 
 
 @pytest.fixture(scope="session")

@@ -1,32 +1,13 @@
-"""The small parts: layer norm, activations, dropout."""
+"""The small parts: feed-forward, activations, dropout."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from denoise_jax.model.dropout import dropout
-from denoise_jax.model.layers import ACTIVATIONS, LayerNorm
-
-
-def test_layer_norm_equals_its_definition(tiny):
-    norm = LayerNorm(tiny(embed_dim=8))
-    random = np.random.default_rng(0)
-    scale_D, bias_D = random.standard_normal((2, 8)).astype(np.float32)
-    x_BTD = random.normal(50, 3, (2, 3, 8)).astype(np.float32)  # a mean far from 0: no cancellation allowed
-    norm.scale[...], norm.bias[...] = jnp.asarray(scale_D), jnp.asarray(bias_D)
-    wide_BTD = x_BTD.astype(np.float64)
-    centred_BTD = wide_BTD - wide_BTD.mean(-1, keepdims=True)
-    expected_BTD = centred_BTD / np.sqrt(wide_BTD.var(-1, keepdims=True) + 1e-5) * scale_D + bias_D
-    np.testing.assert_allclose(norm(jnp.asarray(x_BTD)), expected_BTD, rtol=1e-4, atol=1e-5)
-
-
-def test_layer_norm_of_bfloat16_has_float32_statistics(tiny):
-    norm = LayerNorm(tiny(embed_dim=8, compute_dtype="bfloat16"))
-    x_BTD = jnp.asarray(np.random.default_rng(0).normal(20, 1, (2, 3, 8)), jnp.bfloat16)
-    exact_BTD = LayerNorm(tiny(embed_dim=8))(x_BTD)
-    assert norm(x_BTD).dtype == jnp.bfloat16
-    np.testing.assert_allclose(norm(x_BTD).astype(jnp.float32), exact_BTD, rtol=2**-8, atol=1e-6)
+from denoise_jax.model.layers import ACTIVATIONS, FeedForward
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -44,6 +25,29 @@ def test_every_activation_of_the_configuration_exists_and_they_differ(tiny):
     values = [ACTIVATIONS[tiny(activation=name).activation](jnp.float32(-0.7)).item() for name in names]
     assert set(ACTIVATIONS) == set(names)
     assert len(set(values)) == len(names)
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("gated", [True, False])
+def test_feed_forward_equals_its_definition(tiny, gated, use_bias):
+    ffn = FeedForward(tiny(gated_ffn=gated, use_bias=use_bias, activation="silu"), nnx.Rngs(0))
+    random = np.random.default_rng(0)
+    x_BTD = jnp.asarray(random.standard_normal((2, 3, 16)), jnp.float32)
+
+    def linear(part, x):
+        if not use_bias:
+            return x @ part.kernel[...]
+        part.bias[...] = jnp.asarray(random.standard_normal(part.bias.shape), jnp.float32)
+        return x @ part.kernel[...] + part.bias[...][None, None]
+
+    hidden_BTF = linear(ffn.up, x_BTD)
+    if gated:
+        gate_BTF = linear(ffn.gate, x_BTD)
+        hidden_BTF = gate_BTF * jax.nn.sigmoid(gate_BTF) * hidden_BTF
+    else:
+        hidden_BTF = hidden_BTF * jax.nn.sigmoid(hidden_BTF)
+    expected_BTD = linear(ffn.down, hidden_BTF)
+    np.testing.assert_allclose(ffn(x_BTD), expected_BTD, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

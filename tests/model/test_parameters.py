@@ -6,58 +6,76 @@ import pytest
 
 from denoise_jax.model import transformer
 
-# D 16, F 24, V 64 (50 padded to a multiple of 16), P 20.
-LAYER = {
-    "ffn/down/bias": (16,),
-    "ffn/down/kernel": (24, 16),
-    "ffn/up/bias": (24,),
-    "ffn/up/kernel": (16, 24),
-    "ffn_norm/bias": (16,),
-    "ffn_norm/scale": (16,),
+# D 16, F 24, V 64 (50 padded to a multiple of 16), P 20, C 3; encoder 2 layers, decoder 3.
+WIDTHS = {
+    "self_attention/query": (16, 16),
+    "self_attention/key": (16, 16),
+    "self_attention/value": (16, 16),
+    "self_attention/out": (16, 16),
+    "cross_attention/query": (16, 16),
+    "cross_attention/key": (16, 16),
+    "cross_attention/value": (16, 16),
+    "cross_attention/out": (16, 16),
+    "ffn/up": (16, 24),
+    "ffn/gate": (16, 24),
+    "ffn/down": (24, 16),
 }
-ATTENTION = {
-    "/key/bias": (16,),
-    "/key/kernel": (16, 16),
-    "/out/bias": (16,),
-    "/out/kernel": (16, 16),
-    "/query/bias": (16,),
-    "/query/kernel": (16, 16),
-    "/value/bias": (16,),
-    "/value/kernel": (16, 16),
-    "_norm/bias": (16,),
-    "_norm/scale": (16,),
-}
+DEPTHS = {"encoder": 2, "decoder": 3}
 
 
-def expected_shapes(*, tied: bool, pre: bool) -> dict[str, tuple[int, ...]]:
+def expected_shapes(config) -> dict[str, tuple[int, ...]]:
+    norm = {"scale": (16,)} | ({"bias": (16,)} if config.norm == "layer" else {})
     shapes = {"embedding/tokens": (64, 16)}
-    for side, depth, attentions in (
-        ("encoder", 2, ["self_attention"]),
-        ("decoder", 3, ["self_attention", "cross_attention"]),
-    ):
-        shapes[f"{side}/positions"] = (20, 16)
-        for norm in ["embedding_norm", *(["final_norm"] if pre else [])]:
-            shapes |= {f"{side}/{norm}/scale": (16,), f"{side}/{norm}/bias": (16,)}
-        shapes |= {f"{side}/layers/{name}": (depth, *shape) for name, shape in LAYER.items()}
-        for attention in attentions:
-            shapes |= {
-                f"{side}/layers/{attention}{name}": (depth, *shape) for name, shape in ATTENTION.items()
-            }
-    return shapes if tied else shapes | {"output/kernel": (16, 64)}
+    for side, depth in DEPTHS.items():
+        if config.positions == "learned":
+            shapes[f"{side}/positions"] = (20, 16)
+        norms = ["embedding_norm"] * config.embedding_norm + ["final_norm"] * (config.norm_position == "pre")
+        shapes |= {f"{side}/{name}/{leaf}": shape for name in norms for leaf, shape in norm.items()}
+        blocks = ["self_attention", "ffn"] + ["cross_attention"] * (side == "decoder")
+        for block in blocks:
+            shapes |= {f"{side}/layers/{block}_norm/{leaf}": (depth, *shape) for leaf, shape in norm.items()}
+        for name, (width_in, width_out) in WIDTHS.items():
+            if name.split("/")[0] in blocks and (config.gated_ffn or name != "ffn/gate"):
+                shapes[f"{side}/layers/{name}/kernel"] = (depth, width_in, width_out)
+                if config.use_bias:
+                    shapes[f"{side}/layers/{name}/bias"] = (depth, width_out)
+    if config.num_classes:
+        shapes |= {"classifier/dense/kernel": (16, 16), "classifier/dense/bias": (16,)}
+        shapes |= {"classifier/out/kernel": (16, 3), "classifier/out/bias": (3,)}
+    elif not config.tie_embeddings:
+        shapes["output/kernel"] = (16, 64)
+    return shapes
 
 
-@pytest.mark.parametrize("pre", [False, True])
-@pytest.mark.parametrize("tied", [True, False])
-def test_names_and_shapes_of_parameters(tiny, by_path, vocab_size, tied, pre):
-    config = tiny(tie_embeddings=tied, norm_position="pre" if pre else "post", num_decoder_layers=3)
-    shapes = jax.eval_shape(lambda key: transformer.init_params(config, vocab_size, key), jax.random.key(0))
-    found = by_path(shapes)
-    assert {path: leaf.shape for path, leaf in found.items()} == expected_shapes(tied=tied, pre=pre)
+def named_shapes(config, vocab_size, by_path):
+    found = by_path(jax.eval_shape(lambda: transformer.init_params(config, vocab_size, jax.random.key(0))))
     assert {leaf.dtype for leaf in found.values()} == {jnp.dtype("float32")}
+    return {path: leaf.shape for path, leaf in found.items()}
 
 
-def test_initialisation(tiny, by_path, vocab_size, jit):
-    config = tiny(init_std=0.02, embed_dim=64, ffn_dim=128, tie_embeddings=False)
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+@pytest.mark.parametrize("num_classes", [None, 3])
+def test_names_and_shapes_of_parameters(tiny, by_path, vocab_size, variant, tie_embeddings, num_classes):
+    fields = variant | {"tie_embeddings": tie_embeddings, "num_classes": num_classes}
+    config = tiny(num_decoder_layers=3, **fields)
+    assert named_shapes(config, vocab_size, by_path) == expected_shapes(config)
+
+
+def test_what_the_modern_model_lacks_and_has(tiny, by_path, vocab_size, modern):
+    bart = named_shapes(tiny(), vocab_size, by_path)
+    found = named_shapes(tiny(**modern), vocab_size, by_path)
+    assert not [path for path in found if path.endswith(("bias", "positions")) or "embedding_norm" in path]
+    assert {path for path in found if path not in bart} == {
+        "encoder/layers/ffn/gate/kernel",
+        "decoder/layers/ffn/gate/kernel",
+        "encoder/final_norm/scale",
+        "decoder/final_norm/scale",
+    }
+
+
+@pytest.mark.parametrize("head", [{"tie_embeddings": False}, {"num_classes": 50}])
+def test_initialisation(tiny, by_path, vocab_size, jit, head):
+    config = tiny(init_std=0.02, embed_dim=64, ffn_dim=128, gated_ffn=True, **head)
     init = jit(lambda key: transformer.init_params(config, vocab_size, key))
     params = by_path(init(jax.random.key(1)))
     for path, leaf in params.items():

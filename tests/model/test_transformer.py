@@ -1,4 +1,4 @@
-"""The encoder-decoder: what may influence what, every form of the stack one function, each option."""
+"""The encoder-decoder: every form of the stack one function, and each option."""
 
 import jax
 import jax.numpy as jnp
@@ -22,67 +22,32 @@ def loss(logits_BTV, batch):
     return ((jax.nn.logsumexp(logits_BTV, axis=-1) - picked_BT) * weights_BT).sum() / weights_BT.sum()
 
 
-@pytest.mark.parametrize("norm_position", ["post", "pre"])
-def test_packed_and_unpacked_rows_agree(tiny, make_params, pack, run, norm_position):
-    config = tiny(norm_position=norm_position)
-    params = make_params(config)
-    packed_BTV = run(config, params, pack([[(5, 4), (4, 5)]]))
-    first_BTV = run(config, params, pack([[(5, 4)]], 6, 7))
-    second_BTV = run(config, params, pack([[(4, 5)]], 9, 5, first_piece=1))
-    np.testing.assert_allclose(packed_BTV[0, :4], first_BTV[0, :4], rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(packed_BTV[0, 4:9], second_BTV[0], rtol=1e-4, atol=1e-4)
+FORMS = {
+    "deterministic": [(False, "none"), (True, "none"), (True, "dots"), (False, "full")],
+    "random": [(False, "none"), (True, "full")],
+}
 
 
-def test_padding_has_no_influence(tiny, make_params, batch, run):
-    config = tiny()
-    params = make_params(config)
-    changed = dict(batch)
-    for side in ("encoder", "decoder"):
-        padding = batch[f"{side}_segment_ids"] == 0
-        for name, value in (("input_tokens", 7), ("positions", 3)):
-            changed[f"{side}_{name}"] = jnp.where(padding, value, batch[f"{side}_{name}"])
-    real = np.asarray(batch["decoder_segment_ids"]) != 0
-    np.testing.assert_array_equal(run(config, params, changed)[real], run(config, params, batch)[real])
-
-
-def test_influence_stays_within_segments_and_is_causal(tiny, make_params, batch, vocab_size, jit):
-    """The Jacobian of a packed row's last hidden states by its embedded source and target."""
-    config = tiny(num_encoder_layers=1)
-    model = transformer.module(config, vocab_size, make_params(config))
-    segments_BS, segments_BT = batch["encoder_segment_ids"][:1], batch["decoder_segment_ids"][:1]
-
-    def hidden(source_SD, target_TD):
-        encoder, decoder = model.encoder, model.decoder
-        encoded_BSD = encoder.run(source_SD[None], segments_BS, key=None, constrain=transformer.identity)
-        inputs = segments_BT, encoded_BSD, segments_BS
-        return decoder.run(target_TD[None], *inputs, key=None, constrain=transformer.identity)[0]
-
-    draw = np.random.default_rng(0).standard_normal
-    source_SD, target_TD = (jnp.asarray(draw((n, 16)).astype(np.float32)) for n in (12, 10))
-    by_source, by_target = jit(jax.jacrev(hidden, argnums=(0, 1)))(source_SD, target_TD)
-    influence_TS = np.abs(by_source).max((1, 3)) > 0
-    influence_TT = np.abs(by_target).max((1, 3)) > 0
-    source_segments, target_segments = np.asarray(segments_BS[0]), np.asarray(segments_BT[0])
-    same_TT = target_segments[:, None] == target_segments[None]
-    real_T1 = (target_segments != 0)[:, None]
-    np.testing.assert_array_equal(influence_TS, (target_segments[:, None] == source_segments) & real_T1)
-    expected_TT = np.tril(same_TT & real_T1) | np.eye(len(target_segments), dtype=bool)
-    np.testing.assert_array_equal(influence_TT, expected_TT)
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize(
+    ("forms", "dropout", "drop_layers", "architecture"),
+    [
+        ("deterministic", 0.0, 0.0, "bart"),
+        ("random", 0.2, 0.0, "bart"),
+        ("random", 0.2, 0.5, "modern"),
+    ],
+)
 def test_scanned_unrolled_and_recomputed_are_one_function(
-    tiny, by_path, make_params, batch, vocab_size, jit, dropout
+    tiny, by_path, make_params, batch, vocab_size, jit, modern, forms, dropout, drop_layers, architecture
 ):
-    params = make_params(tiny())
+    fields = modern if architecture == "modern" else {}
+    fields = fields | {"dropout": dropout, "attention_dropout": dropout, "activation_dropout": dropout}
+    fields = fields | {"encoder_layer_drop": drop_layers, "decoder_layer_drop": drop_layers}
+    params = make_params(tiny(**fields))
     key = jax.random.key(3)
     reference = None
-    forms = [(False, "none"), (True, "full")]
-    if dropout == 0:
-        forms = [(False, "none"), (True, "none"), (True, "dots"), (False, "full")]
-    for scan, remat in forms:
+    for scan, remat in FORMS[forms]:
         form = {"scan_layers": scan, "remat": remat}
-        config = tiny(dropout=dropout, attention_dropout=dropout, activation_dropout=dropout, **form)
+        config = tiny(**fields, **form)
 
         def of(params, config=config):
             return loss(transformer.module(config, vocab_size, params)(batch, dropout_key=key), batch)
@@ -96,8 +61,12 @@ def test_scanned_unrolled_and_recomputed_are_one_function(
             )
 
 
-def test_every_parameter_and_every_layer_matters(tiny, by_path, make_params, batch, vocab_size, jit):
-    config = tiny(tie_embeddings=False, norm_position="pre")
+@pytest.mark.parametrize("architecture", ["pre-norm", "modern"])
+def test_every_parameter_and_every_layer_matters(
+    tiny, by_path, make_params, batch, vocab_size, jit, modern, architecture
+):
+    fields = modern if architecture == "modern" else {"norm_position": "pre"}
+    config = tiny(tie_embeddings=False, **fields)
 
     def of(params):
         return loss(transformer.module(config, vocab_size, params)(batch), batch)
@@ -249,6 +218,8 @@ def test_constrain_is_shown_the_residual_stream_and_the_logits(
     assert seen == [encoder] * calls + [decoder] * calls + [("logits", (3, 10, 64))]
 
 
-def test_rows_beyond_the_positions_are_refused(tiny, make_params, pack, run):
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_rows_beyond_the_positions_are_refused(tiny, make_params, pack, run, positions):
+    config = tiny(positions=positions)
     with pytest.raises(ValueError, match="rows of 21 tokens exceed max_positions=20"):
-        run(tiny(), make_params(tiny()), pack([[(3, 3)]], 21, 5))
+        run(config, make_params(config), pack([[(3, 3)]], 21, 5))

@@ -1,5 +1,7 @@
 """The rule table covers every leaf of the state once, and lays moments over the data axis."""
 
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from denoise_jax.config import ModelConfig, OptimizerConfig, ParallelConfig
 from denoise_jax.errors import ConfigError
+from denoise_jax.model.transformer import init_params, module
 from denoise_jax.parallel import sharding
 from denoise_jax.parallel.mesh import make_mesh
 from denoise_jax.training.optimizer import make_optimizer
@@ -23,13 +26,77 @@ def _shapes(tiny_config, optimizer="adamw", **model):
     return jax.eval_shape(lambda: init_state(config, 512, make_optimizer(config.optimizer, 10**5)))
 
 
+QUICK_TO_COMPILE = {"xla_backend_optimization_level": 0}
+VARIANTS = {
+    "bart": {"norm_position": "post"},
+    "mbart": {"norm_position": "pre", "scale_embedding": True, "tie_embeddings": False},
+    "modern": {
+        "norm_position": "pre",
+        "norm": "rms",
+        "positions": "rotary",
+        "gated_ffn": True,
+        "use_bias": False,
+        "embedding_norm": False,
+    },
+    "gated with biases": {"norm_position": "post", "gated_ffn": True},
+    "classes": {"num_classes": 3},
+}
+SLOW = ("bart", "gated with biases")  # what they add to the others, and to the tests of the step, is little
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
-@pytest.mark.parametrize("norm_position", ["pre", "post"])
-@pytest.mark.parametrize("tie_embeddings", [True, False])
-def test_one_rule_for_every_leaf(tiny_config, optimizer, norm_position, tie_embeddings):
-    shapes = _shapes(tiny_config, optimizer, norm_position=norm_position, tie_embeddings=tie_embeddings)
-    for path, _ in jax.tree.leaves_with_path(shapes):
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_one_rule_for_every_leaf(tiny_config, optimizer, variant):
+    for path, _ in jax.tree.leaves_with_path(_shapes(tiny_config, optimizer, **variant)):
         sharding.spec_for(sharding.leaf_name(path))
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(VARIANTS[name], id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name in VARIANTS],
+)
+def test_eight_devices_give_the_loss_and_gradient_of_one(tiny_config, variant):
+    """With layers left out and dropout, which must fall alike on every device."""
+    random = {"encoder_layer_drop": 0.5, "decoder_layer_drop": 0.3, "dropout": 0.1, "classifier_dropout": 0.1}
+    fields = {"num_encoder_layers": 2, "num_decoder_layers": 2, "scan_layers": True, "vocab_multiple": 8}
+    config = ModelConfig(**{**tiny_config.model.model_dump(), **fields, **random, **variant})
+    params = init_params(config, 60, jax.random.key(0))
+    tokens_BT = np.random.default_rng(0).integers(3, 60, (8, 12)).astype(np.int32)
+    positions_BT = np.tile(np.arange(12, dtype=np.int32), (8, 1))
+    segments_BT = 1 + (positions_BT > 6).astype(np.int32)
+    values = {"input_tokens": tokens_BT, "segment_ids": segments_BT, "positions": positions_BT}
+    batch = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in values.items()}
+    results = []
+    for axes in ({"data": 1}, {"data": 2, "fsdp": 2, "tensor": 2}):
+        mesh = make_mesh(ParallelConfig(**axes), jax.devices()[: math.prod(axes.values())])
+        constrain = sharding.constrain_to(mesh)
+
+        def loss(params, batch, constrain=constrain):
+            model = module(config, 60, params)
+            logits = model(batch, dropout_key=jax.random.key(7), constrain=constrain)
+            return jax.nn.logsumexp(logits.astype("float32"), axis=-1).mean()
+
+        shardings = sharding.state_shardings({"params": params}, mesh, shard_moments=False)["params"]
+        placed = jax.device_put(params, shardings)
+        step = jax.jit(
+            jax.value_and_grad(loss), out_shardings=(None, shardings), compiler_options=QUICK_TO_COMPILE
+        )
+        results.append(jax.device_get(step(placed, sharding.global_batch(batch, mesh))))
+    (value, gradients), (other_value, other_gradients) = results
+    kernels = [gradients[side]["layers"]["ffn"]["up"]["kernel"] for side in ("encoder", "decoder")]
+    assert {bool(layer.any()) for kernel in kernels for layer in kernel} == {False, True}, "some are left out"
+    np.testing.assert_allclose(other_value, value, rtol=1e-5)
+    for ours, theirs in zip(jax.tree.leaves(other_gradients), jax.tree.leaves(gradients), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-6)
+
+
+def test_class_scores_are_not_split_over_tensor():
+    mesh = make_mesh(ParallelConfig(data=2, fsdp=2, tensor=2))
+    constrain = sharding.constrain_to(mesh)
+    classes = jax.jit(lambda x: constrain(x, "classes"))(np.zeros((8, 4, 3), np.float32))
+    logits = jax.jit(lambda x: constrain(x, "logits"))(np.zeros((8, 4, 6), np.float32))
+    assert {shard.data.shape for shard in classes.addressable_shards} == {(2, 4, 3)}
+    assert {shard.data.shape for shard in logits.addressable_shards} == {(2, 4, 3)}
 
 
 def test_unknown_leaf_is_refused():

@@ -37,10 +37,12 @@ def test_norms_and_biases_do_not_decay():
         "embedding": {"tokens": jnp.ones((4, 2))},
         "encoder": {"layers": {"ffn": {"up": {"kernel": jnp.ones((1, 2, 2)), "bias": jnp.ones((1, 2))}}}},
         "decoder": {"final_norm": {"scale": jnp.ones(2)}},
+        "classifier": {"out": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}},
     }
     mask = decay_mask(params)
     assert mask["embedding"]["tokens"]
     assert mask["encoder"]["layers"]["ffn"]["up"] == {"kernel": True, "bias": False}
+    assert mask["classifier"]["out"] == {"kernel": True, "bias": False}
     assert not mask["decoder"]["final_norm"]["scale"]
     for name in ("adamw", "adafactor"):
         config = OptimizerConfig(name=name, warmup_steps=0, schedule="constant", weight_decay=0.1)

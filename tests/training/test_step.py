@@ -13,7 +13,7 @@ from denoise_jax.parallel.mesh import make_mesh
 from denoise_jax.parallel.sharding import global_batch
 from denoise_jax.training.optimizer import make_optimizer
 from denoise_jax.training.state import abstract_state, create_state
-from denoise_jax.training.step import BATCH, make_evaluation_step, make_train_step
+from denoise_jax.training.step import BATCH, _dropout_key, make_evaluation_step, make_train_step
 
 STEPS = 3
 ALL_AXES = {"data": 2, "fsdp": 2, "tensor": 2}
@@ -99,6 +99,45 @@ def test_dropout_follows_the_step_and_nothing_else(tiny_config, batches):
     again = _run(tiny_config, {"data": 8}, 1, [batches[0]] * 2, dropout=0.2)[0]
     for ours, theirs in zip(first, again, strict=True):
         np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        "dropout",
+        "attention_dropout",
+        "activation_dropout",
+        "encoder_layer_drop",
+        "decoder_layer_drop",
+        "classifier_dropout",
+    ],
+)
+def test_each_random_part_of_the_model_gets_a_key_that_changes_with_the_step(tiny_config, rate):
+    state = {"key": jax.random.key_data(jax.random.key(0))}
+
+    def key(step, **rates):
+        model = tiny_config.model.model_copy(update=rates)
+        found = _dropout_key(tiny_config.model_copy(update={"model": model}), state | {"step": step})
+        return None if found is None else jax.random.key_data(found).tolist()
+
+    assert key(1) is None
+    assert key(1, **{rate: 0.1}) != key(2, **{rate: 0.1})
+
+
+def test_microbatches_leave_out_layers_for_themselves(tiny_config, batches):
+    """Two equal microbatches: both, one or neither keep the one decoder layer; three losses, evenly apart."""
+    twice = {name: np.repeat(rows[::2], 2, axis=0) for name, rows in batches[0].items()}
+    _, state, mesh, config = _run(tiny_config, {"data": 1}, 2, [], decoder_layer_drop=0.5)
+    optimizer = make_optimizer(config.optimizer, config.training.num_steps)
+    step = make_train_step(config, 512, optimizer, mesh, abstract_state(config, 512, optimizer, mesh))
+    batch = global_batch({name: twice[name] for name in BATCH}, mesh)
+    losses = []
+    for number in range(16):  # the chance that one of the three is not met is 2%, and these keys are fixed
+        fresh = jax.tree.map(np.array, jax.device_get(state)) | {"step": np.int32(number)}
+        losses.append(float(step(fresh, batch)[1]["loss"]))
+    groups = sorted({round(loss, 1): loss for loss in losses}.values())
+    assert len(groups) == 3
+    np.testing.assert_allclose(groups[1], (groups[0] + groups[2]) / 2, rtol=1e-5)
 
 
 def test_evaluation_agrees_on_any_mesh(tiny_config, batches, one_device):
