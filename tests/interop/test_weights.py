@@ -116,13 +116,14 @@ def test_logits_agree_padded_and_packed(variant, load, examples, original_ids):
         np.testing.assert_allclose(ours, logits[:, original_ids], atol=1e-4, rtol=0)
 
 
-def test_loss_agrees(random_model, save_folder, load, examples, original_ids, tmp_path):
-    model = random_model()
-    config, params, _ = load(save_folder(tmp_path, model))
+def test_loss_agrees(variant, load, examples, original_ids):
+    model, folder = variant
+    config, params, _ = load(folder)
     source, labels = examples[0]
     with torch.no_grad():
         wanted = model(input_ids=torch.tensor(source[None]), labels=torch.tensor(labels[None])).loss.item()
-    shifted = np.array([2, *labels[:-1]])  # their decoder starts with </s>
+    # The decoder of BART starts with </s>, that of mBART with the last label, which is the language.
+    shifted = np.array([2 if config.norm_position == "post" else labels[-1], *labels[:-1]])
     batch = _batch(original_ids, [[(source, shifted)]], len(source), len(labels))
     logits = jnp.asarray(_our_output(config, len(original_ids), params, batch))
     targets = jnp.asarray(np.argsort(original_ids)[labels][None], jnp.int32)
