@@ -5,6 +5,7 @@ Fixtures for one room belong in the conftest.py of that room's folder of tests; 
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -22,6 +23,9 @@ os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# PyTorch, where it is installed, would load it, and its LLVM and TensorFlow's end a process with a crash.
+sys.modules["triton"] = None
 
 # The first example often pays for a compilation, so no deadline; the same examples on every machine.
 hypothesis.settings.register_profile("denoise_jax", deadline=None, derandomize=True, database=None)
