@@ -34,7 +34,7 @@ def config() -> Config:
             learning_rate=1e-3, warmup_steps=30, weight_decay=0.01, b2=0.98, clip_norm=1.0
         ),
         training=TrainingConfig(
-            init_from="runs/quickstart", num_steps=400, log_every=50, save_every=400, evaluate_every=200
+            init_from="runs/quickstart", num_steps=1000, log_every=50, save_every=500, evaluate_every=500
         ),
         generation=GenerationConfig(max_new_tokens=24, num_beams=2),
     )
