@@ -5,9 +5,9 @@ Command:   denoise-jax train finetune_qa --workdir RUN
            Another model: --training.init-from RUN. Another task: --data.task NAME, such as SQuAD by
            `question_answering` and `scores.squad` (see denoise_jax/data/finetuning.py).
 Hardware:  two CPU cores, about ten minutes beside other work.
-Result:    from runs/quickstart, on the test split (431 questions), 2 beams: exact match .065, F1 .149, loss of
-           the validation 2.33. The same steps from random parameters: .019, .044, 4.32. So small a model does
-           not learn to look an answer up in a thousand steps; this shows the way, not a good answerer.
+Result:    from runs/quickstart, on the test split (431 questions), 2 beams: exact match .065, F1 .149,
+           validation loss 2.33. The same steps from random parameters: .019, .044, 4.32. So small a model
+           does not learn to look an answer up in a thousand steps: this shows the way, no more.
 """
 
 from denoise_jax.config import (
