@@ -7,8 +7,9 @@ Command:   denoise-jax train finetune_classification --workdir RUN
            denoise-jax evaluate RUN --predict
            Another model: --training.init-from RUN. Another task: --data.task NAME --model.num-classes N,
            any SeqIO task of `inputs` whose `targets` are one class id (see denoise_jax/data/finetuning.py).
-Hardware:  not yet run.
-Result:    not yet run.
+Hardware:  two CPU cores, about eight minutes beside other work.
+Result:    from runs/quickstart, on the test split (1,430 examples): accuracy .684. The same steps from random
+           parameters: .648. Always the most frequent century: .493.
 """
 
 from denoise_jax.config import (

@@ -4,8 +4,10 @@ Command:   denoise-jax train finetune_qa --workdir RUN
            denoise-jax evaluate RUN --predict
            Another model: --training.init-from RUN. Another task: --data.task NAME, such as SQuAD by
            `question_answering` and `scores.squad` (see denoise_jax/data/finetuning.py).
-Hardware:  not yet run.
-Result:    not yet run.
+Hardware:  two CPU cores, about ten minutes beside other work.
+Result:    from runs/quickstart, on the test split (431 questions), 2 beams: exact match .065, F1 .149,
+           validation loss 2.33. The same steps from random parameters: .019, .044, 4.32. So small a model
+           does not learn to look an answer up in a thousand steps: this shows the way, no more.
 """
 
 from denoise_jax.config import (
@@ -34,7 +36,7 @@ def config() -> Config:
             learning_rate=1e-3, warmup_steps=30, weight_decay=0.01, b2=0.98, clip_norm=1.0
         ),
         training=TrainingConfig(
-            init_from="runs/quickstart", num_steps=400, log_every=50, save_every=400, evaluate_every=200
+            init_from="runs/quickstart", num_steps=1000, log_every=50, save_every=500, evaluate_every=500
         ),
         generation=GenerationConfig(max_new_tokens=24, num_beams=2),
     )

@@ -4,8 +4,9 @@ Command:   denoise-jax train finetune_text_to_text --workdir RUN
            denoise-jax evaluate RUN --predict
            Another model: --training.init-from RUN. Another task: --data.task NAME, any SeqIO task of
            `inputs` and `targets`.
-Hardware:  not yet run.
-Result:    not yet run.
+Hardware:  two CPU cores, about six minutes beside other work.
+Result:    from runs/quickstart, on the test split (1,430 examples), greedy: accuracy .695. The same steps
+           from random parameters: .643. Always the most frequent century: .493.
 """
 
 from denoise_jax.config import (

@@ -14,7 +14,7 @@ from denoise_jax.data import finetuning, scores
 from tasks.quickstart import CENTURIES, VOCABULARY, speeches
 
 CENTURY_NAMES = ("eighteenth", "nineteenth", "twentieth", "twenty-first")
-_QA_WORDS = 30  # of a context: with the question some 80 tokens of the vocabulary
+_QA_WORDS = 40  # of a context: with the question some 100 tokens of the vocabulary
 _BUFFER = 8192  # examples
 
 
