@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
 
         initial = None
         if config.training.init_from is not None:
-            initial = functools.partial(_parameters, source, config, vocabulary, mesh)
+            initial = functools.partial(_parameters, source, config, vocabulary, mesh, console)
         trainer = Trainer(config, folder, vocabulary, mesh, validate, console, initial)
         try:
             complete = trainer.run()
@@ -108,7 +108,7 @@ def _beginning(config: Config, folder: Path) -> "tuple[Config, Vocabulary, Store
     return adopt_shape(config, source.config.model), vocabulary or source.vocabulary, source
 
 
-def _parameters(source: "Stored | None", config: Config, vocabulary: "Vocabulary", mesh) -> dict:
+def _parameters(source: "Stored | None", config: Config, vocabulary: "Vocabulary", mesh, console) -> dict:
     """What a run without a checkpoint begins with, on `mesh`; it may have been stopped before its first."""
     from denoise_jax.evaluation.load import open_checkpoint
     from denoise_jax.training.initialise import check_shape
@@ -116,6 +116,11 @@ def _parameters(source: "Stored | None", config: Config, vocabulary: "Vocabulary
     source = source or open_checkpoint(config.training.init_from)
     check_shape(config, source.config.model)
     _check_vocabulary(config, vocabulary, source)
+    console.print(
+        f"begins with the parameters of {config.training.init_from}, step {source.step}, in its shape",
+        highlight=False,
+        soft_wrap=True,
+    )
     return source.params(mesh)
 
 
@@ -124,7 +129,7 @@ def _check_vocabulary(config: Config, vocabulary: "Vocabulary | None", source: "
         raise ConfigError(
             f"the vocabulary {config.data.vocabulary or 'of the run'} is not that of "
             f"training.init_from={config.training.init_from}, whose parameters belong to its own; "
-            "leave data.vocabulary out"
+            "leave data.vocabulary out (--data.vocabulary None)"
         )
 
 
