@@ -98,9 +98,10 @@ def _assert_same_run(config: Config, first: Path, second: Path) -> None:
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)],
+    [signal.SIGKILL, signal.SIGTERM],
     ids=["kill -9", "SIGTERM"],
 )
 def test_resumes_exactly(config, start, uninterrupted, tmp_path, number):

@@ -41,7 +41,11 @@ VARIANTS = {
     "gated with biases": {"norm_position": "post", "gated_ffn": True},
     "classes": {"num_classes": 3},
 }
-SLOW = ("bart", "gated with biases")  # what they add to the others, and to the tests of the step, is little
+SLOW = (
+    "bart",
+    "mbart",
+    "gated with biases",
+)  # what they add to the others, and to the tests of the step, is little
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
