@@ -98,14 +98,14 @@ def _beginning(config: Config, folder: Path) -> "tuple[Config, Vocabulary, Store
         return config, vocabulary, None
     with quiet():
         from denoise_jax.evaluation.load import open_checkpoint
-        from denoise_jax.training.initialise import adopt_shape
+        from denoise_jax.training.initialise import adopt
 
     kept = run_folder.vocabulary_folder(folder)
     if own is not None and (vocabulary or kept):
-        return adopt_shape(config, own.model), vocabulary or load(kept), None
+        return adopt(config, own), vocabulary or load(kept), None
     source = open_checkpoint(config.training.init_from)
     _check_vocabulary(config, vocabulary, source)
-    return adopt_shape(config, source.config.model), vocabulary or source.vocabulary, source
+    return adopt(config, source.config), vocabulary or source.vocabulary, source
 
 
 def _parameters(source: "Stored | None", config: Config, vocabulary: "Vocabulary", mesh, console) -> dict:

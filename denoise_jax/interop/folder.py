@@ -27,7 +27,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         yield temporary
         mask = os.umask(0)
         os.umask(mask)
-        temporary.chmod(0o777 & ~mask)  # mkdtemp lets nobody else in
+        temporary.chmod(0o777 & ~mask)  # mkdtemp lets nobody else in, nor does safetensors
+        for file in filter(Path.is_file, temporary.iterdir()):
+            file.chmod(0o666 & ~mask)
         temporary.replace(folder)  # an empty folder there is replaced
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+import safetensors
+import safetensors.numpy
 
-from denoise_jax.errors import CheckpointError, UserError
+from denoise_jax.errors import CheckpointError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -92,7 +94,7 @@ class TensorFiles:
         """The opened file; one at a time is held open."""
         if self._open is None or self._open[0] != file:
             try:
-                self._open = file, _safetensors().safe_open(file, framework="numpy")
+                self._open = file, safetensors.safe_open(file, framework="numpy")
             except FileNotFoundError:
                 raise CheckpointError(f"{file} is missing: {INDEX} names it") from None
             except Exception as error:
@@ -169,7 +171,7 @@ def write(
         held[name] = np.ascontiguousarray(array)
         if len(held) == len(shards[names[name] - 1]):
             # transformers looks for this entry
-            _safetensors().numpy.save_file(held, file(names[name]), metadata={"format": "pt"})
+            safetensors.numpy.save_file(held, file(names[name]), metadata={"format": "pt"})
             held = {}
     if not single:
         index = {
@@ -191,12 +193,3 @@ def _shards(sizes: Mapping[str, int], max_shard_bytes: int) -> list[list[str]]:
         shards[-1].append(name)
         filled += size
     return shards
-
-
-def _safetensors():
-    try:
-        import safetensors.numpy
-
-        return safetensors
-    except ImportError:
-        raise UserError("this needs the package safetensors: pip install 'denoise_jax[export]'") from None

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from denoise_jax.config import Config, ModelConfig
+from denoise_jax.config import Config, GenerationConfig, ModelConfig
 from denoise_jax.errors import CheckpointError, ConfigError
 from denoise_jax.model.transformer import init_params
 from denoise_jax.parallel.sharding import leaf_name, state_shardings
@@ -27,6 +27,12 @@ _OWN = (
     "remat",
 )
 _HEAD = "classifier/"  # always new: classes that share a number need not share a meaning
+
+
+def adopt(config: Config, source: Config) -> Config:
+    """`adopt_shape`, and the generation settings of the source where `config` sets none."""
+    generation = source.generation if config.generation == GenerationConfig() else config.generation
+    return adopt_shape(config, source.model).model_copy(update={"generation": generation})
 
 
 def adopt_shape(config: Config, source: ModelConfig) -> Config:

@@ -9,7 +9,7 @@ from denoise_jax.config import Config
 from denoise_jax.errors import CheckpointError, ConfigError
 from denoise_jax.model.transformer import init_params
 from denoise_jax.parallel.mesh import make_mesh
-from denoise_jax.training.initialise import adopt_shape, check_shape, graft
+from denoise_jax.training.initialise import adopt, adopt_shape, check_shape, graft
 from denoise_jax.training.optimizer import make_optimizer
 from denoise_jax.training.state import create_state
 
@@ -47,6 +47,15 @@ def test_shape_is_taken_over_and_dropout_is_not(finetuning, tiny_config):
     check_shape(adopted, tiny_config.model)
     with pytest.raises(ConfigError, match="another shape than when this run began"):
         check_shape(adopted, tiny_config.model.model_copy(update={"ffn_dim": 128}))
+
+
+def test_generation_settings_are_taken_over_where_there_are_none(finetuning, tiny_config):
+    source = _changed(tiny_config, generation={"num_beams": 4, "forced_bos": "<s>"})
+    assert adopt(finetuning, source) == _changed(
+        adopt_shape(finetuning, source.model), generation=source.generation.model_dump()
+    )
+    own = _changed(finetuning, generation={"max_new_tokens": 9})
+    assert adopt(own, source).generation == own.generation
 
 
 def test_learned_positions_may_be_fewer_but_not_more(finetuning, tiny_config):
