@@ -156,7 +156,7 @@ def write_generation_config(
       start_id: their id of the vocabulary's own start of the decoder.
       longest: tokens that are written where `config.max_new_tokens` is None.
     """
-    start = config.language or config.start
+    start = config.start or config.language
     fields = [*_SAME, *(_BEAMS if config.num_beams > 1 else ()), *(_SAMPLING if config.do_sample else ())]
     return {
         **special_ids,

@@ -130,3 +130,8 @@ def test_what_is_written_is_read(read, config):
 def test_the_longest_output_is_written(read):
     written = write_generation_config(GenerationConfig(language="ro_RO"), IDS.__getitem__, SPECIAL, 2, 30)
     assert (written["max_length"], written["decoder_start_token_id"]) == (31, 7)
+    both = GenerationConfig(language="ro_RO", start="</s>")
+    written = write_generation_config(both, IDS.__getitem__, SPECIAL, 0, 30)
+    assert written["decoder_start_token_id"] == IDS["</s>"], (
+        "as generation here: a start goes before a language"
+    )
