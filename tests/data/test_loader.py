@@ -74,6 +74,7 @@ def _masked(batch) -> float:
     return (kinds == TargetKind.MASKED).sum() / (kinds > 0).sum()
 
 
+@pytest.mark.slow
 def test_order_does_not_depend_on_how_many_hosts_read(tiny_config, own, monkeypatch):
     together = loader.TrainLoader(tiny_config.data, own)
     apart = []
@@ -91,6 +92,7 @@ def test_order_does_not_depend_on_how_many_hosts_read(tiny_config, own, monkeypa
     _assert_same(next(together), {k: np.concatenate([part[k] for part in parts]) for k in parts[0]})
 
 
+@pytest.mark.slow
 def test_position_of_other_shards_is_refused(tiny_config, own):
     files = loader.TrainLoader(tiny_config.data, own).state()
     four = tiny_config.data.model_copy(update={"shards": 4})

@@ -69,6 +69,7 @@ def test_evaluate_and_generate(run, capsys):
     assert "no checkpoint of step 4; it has 3, 6" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_nan_names_the_step_and_keeps_what_was_saved(tiny_config, tmp_path, capsys, monkeypatch):
     def exploding(config, num_steps):
         jump = optax.scale_by_schedule(lambda count: jnp.where(count < 3, 1.0, jnp.inf))

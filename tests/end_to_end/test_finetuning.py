@@ -17,6 +17,8 @@ from denoise_jax.training.checkpoint import Checkpointer
 from denoise_jax.training.metrics import read_lines
 from tasks.finetune import CENTURY_NAMES
 
+pytestmark = pytest.mark.slow
+
 STEPS = 30
 
 
@@ -86,7 +88,6 @@ def _losses(run: Path) -> list[float]:
     return [line["train/loss"] for line in read_lines(run / "metrics.jsonl") if "train/loss" in line]
 
 
-@pytest.mark.slow
 def test_a_head_learns_and_is_measured(classifier, tiny_config, capsys):
     _, run = classifier
     losses = _losses(run)
@@ -111,7 +112,6 @@ def test_a_head_learns_and_is_measured(classifier, tiny_config, capsys):
     assert json.loads(lines[0])["target"] in range(4)
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_without_what_it_began_with(classifier, tmp_path, capsys):
     config, finished = classifier
     run = shutil.copytree(finished, tmp_path / "run")
@@ -123,7 +123,6 @@ def test_a_run_goes_on_without_what_it_began_with(classifier, tmp_path, capsys):
     jax.tree.map(np.testing.assert_array_equal, load_model(run).params, expected)
 
 
-@pytest.mark.slow
 def test_text_learns_and_is_measured_by_what_is_written(writer, capsys):
     losses = _losses(writer)
     assert losses[-1] < 0.8 * losses[0]
@@ -172,14 +171,12 @@ def test_another_vocabulary_is_refused(tiny_config, source, speeches, tmp_path, 
     assert f"vocabulary {other} is not that of training.init_from={source}" in err
 
 
-@pytest.mark.slow
 def test_another_beginning_is_another_run(classifier, source, capsys):
     config, run = classifier
     assert main(["train", config, "--workdir", str(run), "--training.init-from", str(source)]) == 2
     assert "training.init_from was " in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_imported_weights_are_begun_with_and_not_gone_on_with(source, tiny_config, tmp_path, capsys):
     imported, model = tmp_path / "imported", load_model(source)
     data = model.config.data.model_copy(update={"task": None})

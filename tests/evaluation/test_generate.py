@@ -41,7 +41,6 @@ def prompts():
 
 
 OPTIONS = {
-    "greedy": GenerationConfig(max_new_tokens=6),
     "beams": GenerationConfig(max_new_tokens=6, num_beams=3, num_return_sequences=2),
     "samples": GenerationConfig(max_new_tokens=6, do_sample=True, num_return_sequences=3, seed=5),
 }

@@ -32,7 +32,7 @@ FORMS = {
     ("forms", "dropout", "drop_layers", "architecture"),
     [
         ("deterministic", 0.0, 0.0, "bart"),
-        ("random", 0.2, 0.0, "bart"),
+        pytest.param("random", 0.2, 0.0, "bart", marks=pytest.mark.slow),
         ("random", 0.2, 0.5, "modern"),
     ],
 )
