@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from denoise_jax.cli.arguments import parse
-from denoise_jax.cli.terminal import quiet
+from denoise_jax.cli.terminal import counter, quiet
 from denoise_jax.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
@@ -125,12 +125,8 @@ def _predict(model: "Model", split: str, arguments: EvaluateArguments) -> int:
     with quiet():
         from denoise_jax.evaluation.predict import predict
 
-    errors = Console(stderr=True)
-
-    def progress(done: int) -> None:
-        errors.print(f"{done:,} examples decoded", highlight=False)
-
-    predictions, metrics = predict(model, split, max_examples=arguments.max_examples, progress=progress)
+    with counter("examples") as advance:
+        predictions, metrics = predict(model, split, max_examples=arguments.max_examples, progress=advance)
     result = {
         "step": model.step,
         "task": model.config.data.task,
@@ -141,7 +137,8 @@ def _predict(model: "Model", split: str, arguments: EvaluateArguments) -> int:
     text = json.dumps(result, indent=2)
     lines = [json.dumps(dataclasses.asdict(p), ensure_ascii=False) for p in predictions]
     written = ""
-    if file := _file(model, split, arguments, "-predictions.jsonl"):
+    part = f"-first-{arguments.max_examples}" if arguments.max_examples else ""
+    if file := _file(model, split, arguments, f"{part}-predictions.jsonl"):
         file.write_text("".join(line + "\n" for line in lines))
         written = f"predictions written to {file}"
         if arguments.max_examples is None:

@@ -1,11 +1,10 @@
 """`denoise-jax generate RUN TEXT...`: fills in masks, or writes what a fine-tuned model learnt to write."""
 
-import contextlib
 import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,7 @@ import tyro
 from pydantic import ValidationError
 
 from denoise_jax.cli.arguments import check_utf8, findings, parse
-from denoise_jax.cli.terminal import printable, quiet
+from denoise_jax.cli.terminal import counter, printable, quiet
 from denoise_jax.config import GenerationConfig
 from denoise_jax.errors import UserError
 
@@ -69,7 +68,7 @@ def main(argv: list[str]) -> int:
     model = load_model(arguments.run, arguments.step)
     check_texts(texts, masks=denoises(model.config) and not arguments.allow_no_mask, name=name)
     options = _options(arguments, model.config.generation)
-    with _progress(len(texts), shown=arguments.file is not None) as advance:
+    with counter("prompts", len(texts), shown=arguments.file is not None) as advance:
         written = fill(model, texts, options, batch_size=arguments.batch_size, progress=advance)
     for number, outputs in enumerate(written, 1):
         if not outputs[0].complete:
@@ -129,19 +128,6 @@ def _options(arguments, options: GenerationConfig) -> GenerationConfig:
         return GenerationConfig.model_validate({**options.model_dump(), **changed})
     except ValidationError as error:
         raise UserError(f"generation: {findings(error)}") from None
-
-
-@contextlib.contextmanager
-def _progress(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A function to be told how many prompts are done; a bar on a terminal's stderr where `shown`."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = TextColumn("prompts"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
-        task = bar.add_task("prompts", total=total)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def _entry(text: str, outputs: Sequence) -> dict:

@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import unicodedata
+from collections.abc import Callable, Iterator
 
 from denoise_jax.errors import UserError
 
@@ -87,3 +88,19 @@ def tracked(description: str, total: int | None = None):
         )
 
     return pass_on
+
+
+@contextlib.contextmanager
+def counter(description: str, total: int | None = None, *, shown: bool = True) -> Iterator[Callable]:
+    """advance(done, total=None), to be told how many are done, and of how many once that is known.
+
+    A bar on a terminal's stderr where `shown`.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda done, total=None: bar.update(task, completed=done, total=total)

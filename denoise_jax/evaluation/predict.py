@@ -37,7 +37,7 @@ def predict(
     split: str,
     *,
     max_examples: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> tuple[list[Prediction], dict[str, float]]:
     """Predictions for a split in order, and the metrics of the task on them.
 
@@ -47,7 +47,7 @@ def predict(
     function takes the lists `targets` and `predictions`.
 
     Args:
-      progress: told how many examples are done while text is decoded.
+      progress: told, while text is decoded, how many examples are done, and of how many.
 
     Raises:
       DataError: a mixture, a task without such metrics, or a split without examples.
@@ -68,7 +68,8 @@ def predict(
     batch_size = config.evaluation.batch_size or config.data.batch_size
     if config.model.num_classes is None:
         prompts = [example["inputs"].tolist() for example in examples]
-        outputs = generate(model, prompts, config.generation, batch_size=batch_size, progress=progress)
+        advance = progress and (lambda done: progress(done, len(prompts)))
+        outputs = generate(model, prompts, config.generation, batch_size=batch_size, progress=advance)
         written = [model.vocabulary.decode(best.ids) for best, *_ in outputs]
     else:
         written = list(itertools.islice(_classes(model, split, batch_size), len(examples)))

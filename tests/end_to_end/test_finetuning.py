@@ -130,7 +130,7 @@ def test_text_learns_and_is_measured_by_what_is_written(writer, capsys):
     assert main(["evaluate", str(writer), "--predict", "--max-examples", "20", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["examples"], found["task"]) == (20, "quickstart_century")
-    file = writer / "eval" / f"{STEPS}-predictions.jsonl"
+    file = writer / "eval" / f"{STEPS}-first-20-predictions.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert found["accuracy"] == sum(line["prediction"] == line["target"] for line in lines) / 20
     assert {line["target"] for line in lines} <= set(CENTURY_NAMES)
