@@ -47,7 +47,7 @@ $(STAMP): requirements.txt pyproject.toml
 	"$(VENV)/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-setup-parity: setup  ## install PyTorch and transformers too, which the parity tests need (5 GB)
+setup-parity: setup  ## install PyTorch and transformers too, which the parity tests need (1 to 5 GB)
 	"$(VENV)/bin/python" -m pip install --quiet --no-build-isolation --editable ".[parity]"
 
 # The lines of this recipe are the README's quick start: copy them, with the environment activated.
