@@ -67,6 +67,7 @@ def ours(shape: Shape, folder: Path):
     import numpy as np
 
     from denoise_jax.config import ModelConfig
+    from denoise_jax.interop.weights import tensors
     from denoise_jax.model.constraints import Search
     from denoise_jax.model.generation import generate
     from denoise_jax.model.transformer import init_params
@@ -80,9 +81,9 @@ def ours(shape: Shape, folder: Path):
         compute_dtype="float32",
     )
     params = init_params(config, shape.vocabulary, jax.random.key(0))
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    names = ["/".join(key.key for key in path) for path, _ in leaves]
-    np.savez(folder / "weights.npz", **dict(zip(names, (leaf for _, leaf in leaves), strict=True)))
+    np.savez(
+        folder / "weights.npz", **dict(tensors(jax.device_get(params), config, np.arange(shape.vocabulary)))
+    )
     tokens_BS = jnp.asarray(prompts(shape))
     search = Search(NEW, START, END, min_new_tokens=NEW, num_beams=BEAMS)
 
@@ -120,10 +121,7 @@ def theirs(shape: Shape, folder: Path):
     )
     model = transformers.BartForConditionalGeneration(config).eval()
     weights = {name: torch.tensor(array) for name, array in np.load(folder / "weights.npz").items()}
-    weights["embedding/tokens"] = weights["embedding/tokens"][: shape.vocabulary]  # without its padding
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(our_weight(name, weights))
+    model.load_state_dict(weights, strict=False)  # copies of the tied table are not in it
     ids = torch.tensor(prompts(shape)).long()
     options = {"num_beams": BEAMS, "do_sample": False, "min_new_tokens": NEW, "max_new_tokens": NEW}
 
@@ -132,39 +130,6 @@ def theirs(shape: Shape, folder: Path):
             return model.generate(ids, attention_mask=torch.ones_like(ids), **options)[:, 1:].numpy()
 
     return run, 0.0
-
-
-def our_weight(name: str, weights: dict):
-    """The array that belongs to a parameter of BartForConditionalGeneration."""
-    import torch
-
-    if name == "model.shared.weight":
-        return weights["embedding/tokens"]
-    _, side, *path, kind = name.split(".")
-    if path[0] == "embed_positions":
-        return torch.nn.functional.pad(weights[f"{side}/positions"], (0, 0, 2, 0))
-    names = {
-        "layernorm_embedding": "embedding_norm",
-        "self_attn": "self_attention",
-        "encoder_attn": "cross_attention",
-        "self_attn_layer_norm": "self_attention_norm",
-        "encoder_attn_layer_norm": "cross_attention_norm",
-        "final_layer_norm": "ffn_norm",
-        "q_proj": "query",
-        "k_proj": "key",
-        "v_proj": "value",
-        "out_proj": "out",
-        "fc1": "ffn/up",
-        "fc2": "ffn/down",
-    }
-    number = int(path.pop(1)) if path[0] == "layers" else None
-    place = "/".join([side, *(names.get(part, part) for part in path)])
-    if kind == "bias":
-        array = weights[f"{place}/bias"]
-    else:
-        array = weights[f"{place}/scale" if "norm" in place else f"{place}/kernel"]
-    array = array if number is None else array[number]
-    return array.T if array.ndim == 2 else array
 
 
 def best_of(times: int, call) -> float:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from denoise_jax.cli.arguments import check_utf8, parse
+from denoise_jax.cli.files import write_whole
 from denoise_jax.cli.terminal import quiet
 from denoise_jax.errors import DataError, UserError
 
@@ -197,7 +198,7 @@ def _show(arguments: CorruptArguments, shown: Sequence[_Shown], skipped: Mapping
             page.Block(one.corruption or f"{arguments.task}, {arguments.split}", one.about, one.examples)
             for one in shown
         ]
-        _write(Path(arguments.html), page.render(title, blocks, skipped))
+        write_whole(Path(arguments.html), page.render(title, blocks, skipped))
 
     def draw(console: "Console") -> None:
         drawing.legend(console, examples)
@@ -279,16 +280,5 @@ def _print(arguments: CorruptArguments, found, draw: "Callable[[Console], None]"
     console = Console(**recorded, file=io.StringIO() if arguments.json else None)
     draw(console)
     if arguments.svg:
-        _write(Path(arguments.svg), drawing.picture(console))
+        write_whole(Path(arguments.svg), drawing.picture(console))
     return 0
-
-
-def _write(file: Path, text: str) -> None:
-    """Writes the whole file or nothing: beside it first, and then under its name."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)

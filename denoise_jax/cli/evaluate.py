@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from denoise_jax.cli.arguments import parse
+from denoise_jax.cli.files import write_whole
 from denoise_jax.cli.terminal import counter, quiet
 from denoise_jax.errors import ConfigError, UserError
 
@@ -139,7 +140,7 @@ def _predict(model: "Model", split: str, arguments: EvaluateArguments) -> int:
     written = ""
     part = f"-first-{arguments.max_examples}" if arguments.max_examples else ""
     if file := _file(model, split, arguments, f"{part}-predictions.jsonl"):
-        file.write_text("".join(line + "\n" for line in lines))
+        write_whole(file, "".join(line + "\n" for line in lines))
         written = f"predictions written to {file}"
         if arguments.max_examples is None:
             file.with_suffix(".json").write_text(text + "\n")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import tyro
 from pydantic import ValidationError
 
 from denoise_jax.cli.arguments import check_utf8, findings, parse
+from denoise_jax.cli.files import write_whole
 from denoise_jax.cli.terminal import counter, printable, quiet
 from denoise_jax.config import GenerationConfig
 from denoise_jax.errors import UserError
@@ -76,7 +76,8 @@ def main(argv: list[str]) -> int:
             print(f"denoise-jax: {told}", file=sys.stderr)
     pairs = list(zip(texts, written, strict=True))
     if arguments.output is not None:
-        _write(Path(arguments.output), [json.dumps(_entry(*pair), ensure_ascii=False) for pair in pairs])
+        lines = [json.dumps(_entry(*pair), ensure_ascii=False) + "\n" for pair in pairs]
+        write_whole(Path(arguments.output), "".join(lines))
         print(f"{len(texts)} prompts answered in {arguments.output}", file=sys.stderr)
     elif arguments.json:
         entries = [{"text": text, "filled": outputs[0].text, **_others(outputs)} for text, outputs in pairs]
@@ -141,13 +142,3 @@ def _others(outputs: Sequence) -> dict:
 
 def _shown(text: str, outputs: Sequence) -> str:
     return "\n".join([printable(text), *(f"→ {printable(output.text)}" for output in outputs)])
-
-
-def _write(file: Path, lines: Sequence[str]) -> None:
-    """The lines whole or not at all: beside the file first, then renamed."""
-    temporary = file.with_name(f".{file.name}-{os.getpid()}")
-    try:
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -52,8 +52,8 @@ def _import(
 ) -> tuple[str, list[str]]:
     """Fills the run's folder; returns a line on it, and a line on each setting that has no place here."""
     with quiet():
-        from denoise_jax.data import vocabulary as vocabularies
         from denoise_jax.data.huggingface_tokenizer import from_huggingface
+        from denoise_jax.evaluation.load import vocabulary_of
         from denoise_jax.interop.architecture import (
             check_special_ids,
             label_notes,
@@ -67,12 +67,7 @@ def _import(
         from denoise_jax.training.state import count_parameters
 
     kept = from_huggingface(files.folder)
-    place = temporary / run_folder.VOCABULARY
-    place.mkdir()
-    for name, content in kept.items():
-        (place / name).write_bytes(content)
-    vocabulary = vocabularies.load(place)
-    (place / run_folder.FINGERPRINT).write_text(vocabulary.fingerprint())
+    vocabulary = vocabulary_of(kept)
     original_ids = vocabulary.original_ids
     check_special_ids(values, original_ids)
     names = {int(theirs): vocabulary.piece(ours) for ours, theirs in enumerate(original_ids)}
@@ -84,7 +79,7 @@ def _import(
     params = read_params(
         files, model, table_rows(values), original_ids, resize_vocabulary=resize_vocabulary, track=track
     )
-    (temporary / run_folder.CONFIG).write_text(config.model_dump_json(indent=2) + "\n")
+    run_folder.record(temporary, config, kept, vocabulary.fingerprint())
     checkpoints = Checkpointer(temporary / run_folder.CHECKPOINTS)
     checkpoints.save(0, {"params": params}, config=config, vocabulary=kept, data={})
     checkpoints.close()

@@ -70,7 +70,7 @@ def open_checkpoint(path: str | Path, step: int | None = None) -> Stored:
             f"{folder} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}"
         )
     contents = checkpoints.contents(step)
-    return Stored(contents.config, _vocabulary(contents.vocabulary), step, checkpoints)
+    return Stored(contents.config, vocabulary_of(contents.vocabulary), step, checkpoints)
 
 
 def _find(path: Path, step: int | None) -> tuple[Path, int | None]:
@@ -90,7 +90,8 @@ def _mesh(parallel: ParallelConfig) -> Mesh:
         return make_mesh(ParallelConfig())
 
 
-def _vocabulary(files: dict[str, bytes]) -> Vocabulary:
+def vocabulary_of(files: dict[str, bytes]) -> Vocabulary:
+    """The vocabulary whose files, name → content, are held in memory; DataError if they are unfit."""
     folder = tempfile.mkdtemp(prefix="denoise-jax-")
     for name, content in files.items():
         (Path(folder) / name).write_bytes(content)

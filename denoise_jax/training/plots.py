@@ -28,15 +28,20 @@ def plot_loss(folder: Path, title: str) -> Path | None:
         "validation, all tokens": _series(lines, "validation/loss"),
         "validation, hidden tokens": _series(lines, "validation/hidden_loss"),
     }
-    if not any(steps for steps, _ in curves.values()):
+    for part in ("training", "validation"):  # where every target is hidden, as in fine-tuning, once is enough
+        if curves[f"{part}, hidden tokens"] == curves[f"{part}, all tokens"]:
+            del curves[f"{part}, hidden tokens"]
+    curves = {label: (steps, values) for label, (steps, values) in curves.items() if steps}
+    if not curves:
         return None
     figure, (losses, accuracies) = pyplot.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
-    for (label, (steps, values)), colour in zip(curves.items(), ("C0", "C1", "C0", "C1"), strict=True):
+    for label, (steps, values) in curves.items():
+        colour = "C1" if "hidden" in label else "C0"
         style = (
             {"marker": "o", "markersize": 4, "linewidth": 0.8} if "validation" in label else {"alpha": 0.6}
         )
         losses.plot(steps, values, color=colour, label=label, **style)
-    losses.set(xlabel="step", ylabel="loss, nats per token", title=title)
+    losses.set(xlabel="step", ylabel="loss, nats per target", title=title)
     for name, label, colour in _ACCURACIES:
         steps, values = _series(lines, f"validation/{name}")
         if steps:

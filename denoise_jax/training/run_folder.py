@@ -78,11 +78,16 @@ def prepare(
     held = _lock(folder)
     notes = _check(folder, config, fingerprint)  # again: another process may have been here before the lock
     if jax.process_index() == 0:
-        _write(folder / CONFIG, (config.model_dump_json(indent=2) + "\n").encode())
-        _write(folder / VOCABULARY / FINGERPRINT, fingerprint.encode())
-        for name, content in vocabulary.items():
-            _write(folder / VOCABULARY / name, content)
+        record(folder, config, vocabulary, fingerprint)
     return notes, held
+
+
+def record(folder: Path, config: Config, vocabulary: Mapping[str, bytes], fingerprint: str) -> None:
+    """Writes what a run folder says of the run: its configuration and its vocabulary, as in `prepare`."""
+    _write(folder / CONFIG, (config.model_dump_json(indent=2) + "\n").encode())
+    _write(folder / VOCABULARY / FINGERPRINT, fingerprint.encode())
+    for name, content in vocabulary.items():
+        _write(folder / VOCABULARY / name, content)
 
 
 def _check(folder: Path, config: Config, fingerprint: str) -> list[str]:

@@ -169,15 +169,6 @@ VARIANTS = {
         "scan_layers": True,
         "remat": "full",
     },
-    "modern": {
-        "norm_position": "pre",
-        "norm": "rms",
-        "positions": "rotary",
-        "gated_ffn": True,
-        "activation": "silu",
-        "use_bias": False,
-        "embedding_norm": False,
-    },
     "scaled": {"scale_embedding": True, "embedding_norm": False},
 }
 CASES = {
@@ -198,8 +189,8 @@ CASES = {
 
 
 @pytest.mark.parametrize(("variant", "fields"), CASES.values(), ids=CASES.keys())
-def test_equals_a_plain_search(tiny, decode, ending, sources, log_probabilities, variant, fields):
-    config = tiny(**VARIANTS[variant])
+def test_equals_a_plain_search(tiny, modern, decode, ending, sources, log_probabilities, variant, fields):
+    config = tiny(**{**VARIANTS, "modern": modern}[variant])
     end = ending(config)
     fields = {name: end if value == "end" else value for name, value in fields.items()}
     options = Search(LENGTH, START, end, **fields, num_return_sequences=fields.get("num_beams", 1))

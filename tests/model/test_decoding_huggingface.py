@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from denoise_jax.config import ModelConfig  # noqa: E402
+from denoise_jax.interop.weights import tensors  # noqa: E402
 from denoise_jax.model import transformer  # noqa: E402
 from denoise_jax.model.constraints import Search  # noqa: E402
 from denoise_jax.model.generation import generate  # noqa: E402
@@ -26,47 +27,6 @@ CONFIG = ModelConfig(
     dropout=0.0,
     compute_dtype="float32",
 )
-# Theirs -> ours.
-ATTENTION = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "out"}
-LAYER = {
-    **{f"self_attn.{theirs}": f"self_attention/{ours}" for theirs, ours in ATTENTION.items()},
-    **{f"encoder_attn.{theirs}": f"cross_attention/{ours}" for theirs, ours in ATTENTION.items()},
-    "self_attn_layer_norm": "self_attention_norm",
-    "encoder_attn_layer_norm": "cross_attention_norm",
-    "fc1": "ffn/up",
-    "fc2": "ffn/down",
-    "final_layer_norm": "ffn_norm",
-}
-
-
-def leaf(tree, path):
-    for name in path.split("/"):
-        tree = tree[name]
-    return np.asarray(tree)
-
-
-def their_weights(params) -> dict:
-    """Our parameters by the names of BartForConditionalGeneration."""
-    table_VD = np.asarray(params["embedding"]["tokens"])[:VOCAB]
-    weights = {name: table_VD for name in ("model.shared.weight", "lm_head.weight")}
-    weights["final_logits_bias"] = np.zeros((1, VOCAB), np.float32)
-    for side in ("encoder", "decoder"):
-        prefix, stack = f"model.{side}", params[side]
-        weights[f"{prefix}.embed_tokens.weight"] = table_VD
-        weights[f"{prefix}.embed_positions.weight"] = np.pad(np.asarray(stack["positions"]), ((2, 0), (0, 0)))
-        norm = stack["embedding_norm"]
-        weights[f"{prefix}.layernorm_embedding.weight"] = np.asarray(norm["scale"])
-        weights[f"{prefix}.layernorm_embedding.bias"] = np.asarray(norm["bias"])
-        for theirs, ours in LAYER.items():
-            if side == "encoder" and "encoder_attn" in theirs:
-                continue
-            matrix = "kernel" if "norm" not in ours else "scale"
-            for number in range(2):
-                weight = leaf(stack["layers"], f"{ours}/{matrix}")[number]
-                weights[f"{prefix}.layers.{number}.{theirs}.weight"] = weight.T
-                bias = leaf(stack["layers"], f"{ours}/bias")[number]
-                weights[f"{prefix}.layers.{number}.{theirs}.bias"] = bias
-    return {name: torch.tensor(np.array(weight)) for name, weight in weights.items()}
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +68,9 @@ def theirs(params):
             dropout=0.0,
         )
     )
-    model.load_state_dict(their_weights(params))
+    named = tensors(jax.device_get(params), CONFIG, np.arange(VOCAB))
+    weights = {name: torch.tensor(array) for name, array in named}
+    assert not model.load_state_dict(weights, strict=False).unexpected_keys  # copies of tied ones are missing
     return model.eval()
 
 
