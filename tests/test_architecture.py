@@ -26,7 +26,7 @@ LEAVES = {  # no framework: any room may use them
     "denoise_jax",
     "denoise_jax.config",
     "denoise_jax.errors",
-    "denoise_jax.kinds",
+    "denoise_jax.target_kinds",
 }
 
 
@@ -50,7 +50,7 @@ ROOMS = {
     "denoise_jax/__init__.py": room(only=""),
     "denoise_jax/config.py": room(only="pydantic"),
     "denoise_jax/errors.py": room(only=""),
-    "denoise_jax/kinds.py": room(only=""),
+    "denoise_jax/target_kinds.py": room(only=""),
     "denoise_jax/corruption": room(only="numpy tensorflow"),
     "denoise_jax/data/loader.py": room("corruption data"),
     "denoise_jax/data": room("corruption", JAX),
@@ -163,7 +163,7 @@ def test_the_table_names_every_room():
     rooms = {key for key in ROOMS if not key.endswith("py") and (ROOT / key).exists()} | {
         "denoise_jax/config.py",
         "denoise_jax/errors.py",
-        "denoise_jax/kinds.py",
+        "denoise_jax/target_kinds.py",
     }
     missing = [key for key in sorted(rooms) if f"| `{key}" not in table]
     assert not missing, f"docs/architecture.md lacks {missing}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # How the table tells the kinds of each group.
 _GROUPS = {
-    "visible": {"visible": "in place", "moved": "moved", "inserted_around": "beside an insertion"},
+    "visible": {"in_place": "in place", "moved": "moved", "beside_insertion": "beside an insertion"},
     "hidden": {"masked": "masked", "replaced": "replaced", "deleted": "deleted"},
 }
 

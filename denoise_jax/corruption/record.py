@@ -26,9 +26,9 @@ class Op(enum.IntEnum):
 class TargetNoise(enum.IntEnum):
     """What became of a token of the target; each position is exactly one of these."""
 
-    VISIBLE = 1  # it stands in the corrupted text
-    HIDDEN = 2  # a mask or another symbol stands for it
-    DELETED = 3  # nothing tells of it
+    VISIBLE = 1  # it is in the corrupted text
+    COVERED = 2  # a mask, a sentinel or a random token takes its place
+    DELETED = 3  # nothing takes its place
 
 
 class Noised(NamedTuple):
@@ -158,7 +158,7 @@ def write(noised: Noised, where: tf.Tensor, ids: tf.Tensor | int, op: tf.Tensor 
     return noised._replace(
         ids=tf.where(where, ids, noised.ids),
         op=tf.where(where, op, noised.op),
-        target_noise=_marked(noised, where, TargetNoise.HIDDEN),
+        target_noise=_marked(noised, where, TargetNoise.COVERED),
     )
 
 

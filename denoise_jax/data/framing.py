@@ -8,12 +8,12 @@ import seqio
 import tensorflow as tf
 
 from denoise_jax.corruption import record
-from denoise_jax.corruption.kinds import output_kinds
+from denoise_jax.corruption.provenance import output_kinds
 from denoise_jax.corruption.rows import Rows, take
 from denoise_jax.data.seqio_vocabulary import SeqioTokenizers, is_ours, of_seqio
 from denoise_jax.data.vocabulary import EOS_ID
 from denoise_jax.errors import DataError
-from denoise_jax.kinds import TargetKind
+from denoise_jax.target_kinds import TargetKind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +136,7 @@ def framed(noised: record.Noised, limits: dict[str, int], frame: Frame) -> dict[
     outputs += (output_kinds(noised),)
     if "targets" in limits:
         outputs, rows = _cut(outputs, rows, limits["targets"])
-    visible = int(TargetKind.VISIBLE)
+    visible = int(TargetKind.IN_PLACE)
     ids, sources, kinds = outputs
     return features | {
         "targets": _around(rows, ids, frame.opening, frame.closing),

@@ -9,8 +9,8 @@ import seqio
 import tensorflow as tf
 
 from denoise_jax.corruption import presets, record
-from denoise_jax.corruption.kinds import output_kinds
 from denoise_jax.corruption.options import CorruptionError
+from denoise_jax.corruption.provenance import output_kinds
 from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.data import tasks
 from denoise_jax.data.preprocessors import Reading, noise_symbols

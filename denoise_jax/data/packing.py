@@ -11,7 +11,7 @@ import seqio
 import tensorflow as tf
 
 from denoise_jax.data.grouping import greedy_groups
-from denoise_jax.kinds import TargetKind
+from denoise_jax.target_kinds import TargetKind
 
 WINDOW = 256  # examples that are packed together; the last row of a window may stay part empty
 

@@ -3,7 +3,7 @@
 `denoising(...)` is the whole list for a task. Each part also works alone in any `seqio.Task`.
 Features of an example, all int32: `inputs` [n] (corrupted) and `targets` [t] (what the decoder writes), and
 where each token came from: `inputs_source`, `inputs_span`, `inputs_op` [n] (see `corruption/record.py`),
-`targets_source` and `targets_kind` [t] (see `kinds.py`). Sources count the tokens of the clean
+`targets_source` and `targets_kind` [t] (see `target_kinds.py`). Sources count the tokens of the clean
 text from 1; but for corruptions that ask for a part of it, `targets` is the clean text.
 """
 

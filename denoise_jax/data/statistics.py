@@ -41,7 +41,7 @@ class NoiseStatistics:
         self._fitting += fits
         self._targets += len(example["targets"])
         self._text += len(noise)
-        self._hidden += int(np.sum(noise == TargetNoise.HIDDEN))
+        self._hidden += int(np.sum(noise == TargetNoise.COVERED))
         self._deleted += int(np.sum(noise == TargetNoise.DELETED))
         self._replaced += int(np.sum(op == Op.RANDOM))
         self._inserted += int(np.sum(op == Op.INSERT))
@@ -80,7 +80,7 @@ class NoiseStatistics:
 
 
 def moved(op: Sequence[int], source: Sequence[int]) -> np.ndarray:
-    """Whether each corrupted token [n] shows a target token whose kind is MOVED (`kinds.py`): bool [n].
+    """Whether each corrupted token [n] shows a target token of kind MOVED (`target_kinds.py`): bool [n].
 
     It is kept, and the kept token before it is another than in the text. Of a run that moves that is the
     first token, and the first behind the place that it left. Without the </s> that closes an example.

@@ -11,7 +11,7 @@ import numpy as np
 from denoise_jax.corruption.record import Op, TargetNoise
 from denoise_jax.data.inspection import Seen
 from denoise_jax.data.statistics import is_closed, moved
-from denoise_jax.kinds import TargetKind
+from denoise_jax.target_kinds import TargetKind
 
 # Look of a token: what the legend says.
 LOOKS = {
@@ -34,7 +34,7 @@ _OF_OP = {
 }
 # What a terminal obeys instead of showing it, and what turns the direction of the text behind it.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_OF_NOISE = {TargetNoise.VISIBLE: "seen", TargetNoise.HIDDEN: "hidden", TargetNoise.DELETED: "deleted"}
+_OF_NOISE = {TargetNoise.VISIBLE: "seen", TargetNoise.COVERED: "hidden", TargetNoise.DELETED: "deleted"}
 
 
 class Token(NamedTuple):
@@ -62,7 +62,7 @@ def counts(seen: Seen) -> Counts:
     return Counts(
         text=len(seen.text),
         inputs=_length(seen),
-        hidden=seen.text_noise.count(TargetNoise.HIDDEN),
+        hidden=seen.text_noise.count(TargetNoise.COVERED),
         deleted=seen.text_noise.count(TargetNoise.DELETED),
         moved=int(_moved(seen).sum()),
     )
@@ -104,7 +104,7 @@ def places_of_inputs(seen: Seen) -> list[list[int]]:
         for source, span in zip(seen.inputs_source, seen.inputs_span, strict=True)
     ]
     noise = dict(enumerate(seen.text_noise, 1))
-    free = {place for place, what in noise.items() if what == TargetNoise.HIDDEN}
+    free = {place for place, what in noise.items() if what == TargetNoise.COVERED}
     free -= {place for own in places for place in own}
     for own, span in zip(places, seen.inputs_span, strict=True):
         following = own[-1] + 1 if own else 0

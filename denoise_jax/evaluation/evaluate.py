@@ -11,12 +11,12 @@ from denoise_jax.config import Config
 from denoise_jax.data.loader import evaluation_batches
 from denoise_jax.data.vocabulary import Vocabulary
 from denoise_jax.errors import DataError
-from denoise_jax.kinds import HIDDEN, SEEN, TargetKind
 from denoise_jax.parallel.mesh import batch_shards
 from denoise_jax.parallel.sharding import global_batch
+from denoise_jax.target_kinds import HIDDEN, VISIBLE, TargetKind
 from denoise_jax.training.step import BATCH, make_evaluation_step
 
-GROUPS = {"visible": SEEN, "hidden": HIDDEN}
+GROUPS = {"visible": VISIBLE, "hidden": HIDDEN}
 
 
 class Evaluator:
@@ -91,7 +91,7 @@ def _summary(total: Mapping[str, np.ndarray], split: str) -> dict:
         "baseline_accuracy": _ratio(total["hidden_counts_V"].max(), groups["hidden"]["tokens"]),
         "hidden_loss": groups["hidden"]["loss"],
         **groups,
-        "kinds": {kind.name.lower(): _tokens(total, (kind,)) for kind in (*SEEN, *HIDDEN)},
+        "kinds": {kind.name.lower(): _tokens(total, (kind,)) for kind in (*VISIBLE, *HIDDEN)},
         "span_length": {
             "spans": int(total["spans"]),
             "exact": _ratio(total["spans_exact"], total["spans"]),

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from denoise_jax.config import OptimizerConfig
-from denoise_jax.kinds import HIDDEN, SEEN, TargetKind
+from denoise_jax.target_kinds import HIDDEN, VISIBLE, TargetKind
 
 Sums = dict[str, jax.Array]
 
@@ -117,7 +117,7 @@ def span_length_sums(
     masked_BT = kind_BT == TargetKind.MASKED
     joined_BT = _shifted(segment_ids_BT) == segment_ids_BT  # the next place is of the same segment
     goes_on_BT = masked_BT & joined_BT & _shifted(masked_BT)
-    closes_BT = masked_BT & joined_BT & _shifted(_among(kind_BT, SEEN))
+    closes_BT = masked_BT & joined_BT & _shifted(_among(kind_BT, VISIBLE))
     starts_BT = masked_BT & ~jnp.pad(goes_on_BT, ((0, 0), (1, 0)))[:, :-1]
     # Place of the closing token, from each place of the span; `length` past the last span of the row.
     end_BT = _next(jnp.where(masked_BT & ~goes_on_BT, place_BT + 1, length))

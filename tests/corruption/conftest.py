@@ -139,7 +139,7 @@ def audit() -> Callable[[Example], None]:
         assert np.sum(row.span - 1) == len(row.targets) - deleted
         masks = (row.op == Op.MASK) | (row.op == Op.RANDOM)
         assert (row.span[masks] >= 2).all()
-        assert (row.target_noise[row.source[masks] - 1] == TargetNoise.HIDDEN).all()
+        assert (row.target_noise[row.source[masks] - 1] == TargetNoise.COVERED).all()
         assert (row.span[row.op == Op.KEEP] == 2).all()
         assert (row.span[row.op == Op.INSERT] == 1).all()
 

@@ -127,7 +127,7 @@ def test_a_second_infilling_leaves_the_masks_of_the_first(symbols, text, draw_ma
     first = text_infilling(symbols, mask_prob=0.5, span_length="poisson")
     twice = draw_many(chain([first, first]), text(40), 40)
     for row, before in zip(twice, draw_many(chain([first]), text(40), 40), strict=True):
-        assert np.sum(row.target_noise == TargetNoise.HIDDEN) == 20 + 10  # half, then half of the rest
+        assert np.sum(row.target_noise == TargetNoise.COVERED) == 20 + 10  # half, then half of the rest
         counts = [np.isin(noised.op, (Op.MASK, Op.INSERT)).sum() for noised in (row, before)]
         assert counts[0] > counts[1]
 

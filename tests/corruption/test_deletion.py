@@ -117,7 +117,7 @@ def test_masks_of_earlier_noise_stay(symbols, text, examples, audit):
     for before, row in zip(examples(masked), examples(deleted), strict=True):
         audit(row)
         assert np.sum(row.op == Op.MASK) == np.sum(before.op == Op.MASK)
-        assert np.sum(row.target_noise == TargetNoise.HIDDEN) == 6
+        assert np.sum(row.target_noise == TargetNoise.COVERED) == 6
         assert np.sum(row.target_noise == TargetNoise.DELETED) == 3
 
 

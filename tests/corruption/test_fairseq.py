@@ -20,7 +20,7 @@ STILL = {"permute_sentences": 0.0}  # sentences stay where they are
 
 def hidden(rows):
     """Share of hidden target tokens in each example: [e]."""
-    return np.array([np.mean(row.target_noise == TargetNoise.HIDDEN) for row in rows])
+    return np.array([np.mean(row.target_noise == TargetNoise.COVERED) for row in rows])
 
 
 def test_the_defaults_are_the_preset(symbols, text, draw_many):
@@ -60,7 +60,7 @@ def test_spans_over_words_hide_as_much_as_fairseq_does(symbols, text, draw_many,
 def test_subword_masks_are_single_tokens(symbols, text, draw_many):
     """Exactly ceil(0.3 x 20); of 300 examples some hide part of a word."""
     rows = draw_many(bart_denoising(symbols, mask_length="subword"), text(20), 300)
-    assert {(row.target_noise == TargetNoise.HIDDEN).sum() for row in rows} == {6}
+    assert {(row.target_noise == TargetNoise.COVERED).sum() for row in rows} == {6}
     assert all((row.span == 2).all() for row in rows)
     begins = np.array(symbols.word_starts)[rows[0].targets]
     assert any((row.target_noise[~begins] != row.target_noise[:-1][~begins[1:]]).any() for row in rows)
@@ -73,9 +73,9 @@ def test_word_masks_are_single_words(symbols, text, draw_many):
     begins[0] = True
     word = np.cumsum(begins)
     for row in rows:
-        masked = set(word[row.target_noise == TargetNoise.HIDDEN].tolist())
+        masked = set(word[row.target_noise == TargetNoise.COVERED].tolist())
         assert len(masked) == math.ceil(0.3 * word[-1]) == np.sum(row.op != Op.KEEP)
-        np.testing.assert_array_equal(np.isin(word, list(masked)), row.target_noise == TargetNoise.HIDDEN)
+        np.testing.assert_array_equal(np.isin(word, list(masked)), row.target_noise == TargetNoise.COVERED)
 
 
 @pytest.mark.parametrize("mask_length", ["word", "span-poisson"])

@@ -91,7 +91,7 @@ def test_outputs_are_one_run_and_nothing_else_changes(symbols, examples, audit, 
         np.testing.assert_array_equal(row.source, 1 + np.arange(len(ids)))
         changed = (row.op != Op.KEEP) | (row.ids != targets)
         assert np.isin(row.source[changed], row.output_source).all()
-        np.testing.assert_array_equal(row.op != Op.KEEP, row.target_noise == TargetNoise.HIDDEN)
+        np.testing.assert_array_equal(row.op != Op.KEEP, row.target_noise == TargetNoise.COVERED)
         assert (row.span == 2).all()
 
 
@@ -123,7 +123,7 @@ def test_earlier_noise_is_not_touched(symbols, text, draw_many, audit):
     for row in draw_many(corrupt, text(50), 20):
         audit(row)
         assert len(row.outputs) == 20
-        assert np.sum(row.target_noise == TargetNoise.HIDDEN) == 10 + 20
+        assert np.sum(row.target_noise == TargetNoise.COVERED) == 10 + 20
 
 
 def test_schedules_are_read_at_each_examples_step(symbols, examples):

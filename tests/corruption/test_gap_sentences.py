@@ -35,7 +35,7 @@ def keys(count, seed=5):
 
 def chosen(row) -> tuple[int, ...]:
     """The hidden sentences of a text that nothing moved."""
-    return tuple(dict.fromkeys(row.sentence_ids[row.target_noise == TargetNoise.HIDDEN].tolist()))
+    return tuple(dict.fromkeys(row.sentence_ids[row.target_noise == TargetNoise.COVERED].tolist()))
 
 
 def f1(sentence: list[int], rest: list[int]) -> Fraction:
@@ -181,7 +181,7 @@ def test_earlier_noise_is_not_touched(symbols, text, draw_many, audit):
     corrupt = chain([text_infilling(symbols), gap_sentences(symbols)])
     for row in draw_many(corrupt, text(10, 10, 10, 10), 20):
         audit(row)
-        assert np.sum(row.target_noise == TargetNoise.HIDDEN) == 12 + len(row.outputs)
+        assert np.sum(row.target_noise == TargetNoise.COVERED) == 12 + len(row.outputs)
 
 
 def test_a_schedule_sets_the_ratio_of_each_example_by_its_step(symbols, examples):

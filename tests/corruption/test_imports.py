@@ -17,7 +17,7 @@ from denoise_jax import corruption
 symbols = corruption.Symbols(mask_token=4, vocab_size=100, protected=(0, 1, 2, 3))
 corrupt = corruption.build("bart_paper", symbols)
 noised = corrupt(corruption.clean(tf.range(10, 30)), tf.constant([1], tf.int64))
-print(int(tf.reduce_sum(tf.cast(noised.target_noise == corruption.TargetNoise.HIDDEN, tf.int32))))
+print(int(tf.reduce_sum(tf.cast(noised.target_noise == corruption.TargetNoise.COVERED, tf.int32))))
 """
 OTHERS = (
     "seqio",

@@ -29,7 +29,7 @@ NO_ZEROS = {"span_length": "poisson", "zero_length_spans": False}
 
 
 def hidden(row) -> np.ndarray:
-    return row.target_noise == TargetNoise.HIDDEN
+    return row.target_noise == TargetNoise.COVERED
 
 
 def marks(row) -> np.ndarray:
@@ -251,7 +251,7 @@ def test_length_of_the_corrupted_text(symbols, text, draw_many, audit, replace_l
     plain = draw_many(text_infilling(symbols, **{**options, "replace_length": 1}), text(50), 40)
     for row, one_each in zip(draw_many(text_infilling(symbols, **options), text(50), 40), plain, strict=True):
         audit(row)
-        noise = TargetNoise.DELETED if replace_length == 0 else TargetNoise.HIDDEN
+        noise = TargetNoise.DELETED if replace_length == 0 else TargetNoise.COVERED
         lost, spans, zeros = (row.target_noise == noise).sum(), marks(row).sum(), (row.op == Op.INSERT).sum()
         if placement != "overlap":
             assert lost == 15

@@ -55,7 +55,7 @@ def test_protected_tokens_stay_and_the_budget_holds(
     noised = infill[placement](texts, keys, steps=thousandths[: len(texts)])
     for ids, share, row in zip(texts, thousandths, examples(noised), strict=False):
         targets = np.array(ids, np.int32)
-        hidden = row.target_noise == TargetNoise.HIDDEN
+        hidden = row.target_noise == TargetNoise.COVERED
         protected = targets < 10
         assert not hidden[protected].any()
         budget = math.ceil(Fraction(share, 1000) * int((~protected).sum()))

@@ -36,7 +36,7 @@ def test_any_window(symbols, examples, audit, texts, seed, share):
             hidden = row.op != Op.KEEP
             assert hidden.sum() == math.ceil(share * eligible.sum())
             assert not hidden[~eligible].any()
-            np.testing.assert_array_equal(row.target_noise == TargetNoise.HIDDEN, hidden)
+            np.testing.assert_array_equal(row.target_noise == TargetNoise.COVERED, hidden)
             np.testing.assert_array_equal(row.ids[~hidden], ids[~hidden])
             np.testing.assert_array_equal(row.span, 2)
         assert (rows[1].op[hidden] == Op.RANDOM).all()

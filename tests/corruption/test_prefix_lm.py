@@ -84,7 +84,7 @@ def test_masks_behind_the_cut_keep_their_account(symbols, text, draw_many, audit
     behind = 0
     for row in draw_many(corrupt, text(40), 50):
         audit(row)
-        assert np.sum(row.target_noise == TargetNoise.HIDDEN) == 12
+        assert np.sum(row.target_noise == TargetNoise.COVERED) == 12
         assert (row.target_noise[row.output_source - 1] == TargetNoise.DELETED).all()
         kept = row.source[row.op == Op.KEEP]
         assert max(kept, default=0) < min(row.output_source, default=math.inf)

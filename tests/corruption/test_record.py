@@ -143,7 +143,7 @@ def test_columns_written_deleted_kept_and_moved():
     flags = tf.constant([False, True, False, True, False])
     masked = write(noised, flags, 4, Op.MASK)
     assert lists(split(masked))["ids"] == [[10, 4, 12], [4, 14]]
-    hidden, visible = int(TargetNoise.HIDDEN), int(TargetNoise.VISIBLE)
+    hidden, visible = int(TargetNoise.COVERED), int(TargetNoise.VISIBLE)
     assert lists(split(masked))["target_noise"] == [[visible, hidden, visible], [hidden, visible]]
     np.testing.assert_array_equal(replay(masked, 4), masked.ids)
     rest = delete(noised, flags)

@@ -25,7 +25,7 @@ from denoise_jax.corruption.span_corruption import span_corruption
 
 
 def hidden(row) -> np.ndarray:
-    return row.target_noise == TargetNoise.HIDDEN
+    return row.target_noise == TargetNoise.COVERED
 
 
 def window(sizes, **options):

@@ -128,7 +128,7 @@ def test_a_greater_deletion_takes_in_the_smaller(symbols, text, columns, options
 )
 def test_a_greater_share_hides_what_a_smaller_hides(symbols, text, columns, build):
     hidden = [
-        columns(build(symbols, share), text(*[1, 2, 1] * 10), "target_noise") == TargetNoise.HIDDEN
+        columns(build(symbols, share), text(*[1, 2, 1] * 10), "target_noise") == TargetNoise.COVERED
         for share in (0.1, 0.3, 0.7)
     ]
     assert all(itertools.starmap(nested, itertools.pairwise(hidden)))
@@ -205,7 +205,7 @@ def test_the_ring_hides_the_spans_of_the_line_turned(symbols, text, columns):
                 text(40),
                 "target_noise",
             )
-            == TargetNoise.HIDDEN
+            == TargetNoise.COVERED
             for roll in (True, False)
         )
         assert len({str(row) for row in line}) == KEYS

@@ -11,7 +11,7 @@ from denoise_jax.data import preprocessors
 from denoise_jax.data.seqio_vocabulary import seqio_vocabulary
 from denoise_jax.data.vocabulary import EOS_ID
 from denoise_jax.errors import DataError
-from denoise_jax.kinds import TargetKind
+from denoise_jax.target_kinds import TargetKind
 
 
 def _ids_task(texts, vocabulary, corruption, length=None, **options):

@@ -10,7 +10,7 @@ from denoise_jax.corruption.rates import Linear
 from denoise_jax.data import loader, preprocessors, tasks
 from denoise_jax.data.vocabulary import load
 from denoise_jax.errors import DataError
-from denoise_jax.kinds import TargetKind
+from denoise_jax.target_kinds import TargetKind
 
 SIGNATURE = {"text": tf.TensorSpec([], tf.string)}
 

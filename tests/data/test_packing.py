@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from denoise_jax.data.packing import DenoisingFeatureConverter
-from denoise_jax.kinds import TargetKind
+from denoise_jax.target_kinds import TargetKind
 
 INPUTS, TARGETS, BOS = 20, 24, 3
 

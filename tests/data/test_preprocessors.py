@@ -17,7 +17,7 @@ from denoise_jax.data import preprocessors, tasks
 from denoise_jax.data.packing import DenoisingFeatureConverter
 from denoise_jax.data.vocabulary import EOS_ID, load
 from denoise_jax.errors import DataError
-from denoise_jax.kinds import TargetKind
+from denoise_jax.target_kinds import TargetKind
 
 LIMIT = 40
 

@@ -10,7 +10,7 @@ from denoise_jax.data import inspection, loader, preprocessors, tasks
 from denoise_jax.data.seqio_vocabulary import of_seqio, seqio_vocabulary
 from denoise_jax.data.vocabulary import load
 from denoise_jax.errors import DataError
-from denoise_jax.kinds import TargetKind
+from denoise_jax.target_kinds import TargetKind
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_examples_are_opened_and_closed_and_the_rest_is_noised(bart_folder, spee
             assert (side[0], side[-1]) == (own.bos_id, 1)
             assert not set(side[1:-1].tolist()) & {0, 1, own.bos_id}
         assert (example["inputs_op"][0], example["inputs_source"][0], example["inputs_span"][0]) == (1, 1, 2)
-        assert (example["targets_source"][0], example["targets_kind"][0]) == (1, TargetKind.VISIBLE)
+        assert (example["targets_source"][0], example["targets_kind"][0]) == (1, TargetKind.IN_PLACE)
         np.testing.assert_array_equal(example["targets_source"], np.arange(1, len(targets) + 1))
         np.testing.assert_array_equal(example["text"], targets[:-1])
         assert len(example["text_noise"]) == len(example["text"])

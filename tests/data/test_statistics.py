@@ -8,14 +8,14 @@ import seqio
 import tensorflow as tf
 
 from denoise_jax.corruption import PRESETS, Symbols, clean, presets, split
-from denoise_jax.corruption.kinds import target_kinds
+from denoise_jax.corruption.provenance import target_kinds
 from denoise_jax.corruption.record import Op, TargetNoise
 from denoise_jax.data import preprocessors, tasks
 from denoise_jax.data.statistics import NoiseStatistics, is_closed, moved
-from denoise_jax.kinds import TargetKind
+from denoise_jax.target_kinds import TargetKind
 
 K, M, I, R, S = Op.KEEP, Op.MASK, Op.INSERT, Op.RANDOM, Op.SENTINEL
-V, H, D = TargetNoise.VISIBLE, TargetNoise.HIDDEN, TargetNoise.DELETED
+V, H, D = TargetNoise.VISIBLE, TargetNoise.COVERED, TargetNoise.DELETED
 
 
 def _example(columns, text_noise, targets):

@@ -9,10 +9,10 @@ from denoise_jax.corruption.presets import PRESETS
 from denoise_jax.corruption.record import Op, TargetNoise
 from denoise_jax.data import views
 from denoise_jax.data.inspection import Seen, TextNoise
-from denoise_jax.kinds import TargetKind
+from denoise_jax.target_kinds import TargetKind
 
 K, M, I, R, S = map(int, (Op.KEEP, Op.MASK, Op.INSERT, Op.RANDOM, Op.SENTINEL))
-V, H, D = map(int, (TargetNoise.VISIBLE, TargetNoise.HIDDEN, TargetNoise.DELETED))
+V, H, D = map(int, (TargetNoise.VISIBLE, TargetNoise.COVERED, TargetNoise.DELETED))
 TEXT = (
     "Fellow citizens, I come before you tonight. The union is strong! We shall build new roads. "
     "Let us go on together. Nothing stands in our way."

@@ -15,9 +15,9 @@ from denoise_jax.data import preprocessors
 from denoise_jax.data.vocabulary import load
 from denoise_jax.errors import DataError
 from denoise_jax.evaluation.evaluate import GROUPS, Evaluator
-from denoise_jax.kinds import TargetKind
 from denoise_jax.model.transformer import init_params
 from denoise_jax.parallel.mesh import make_mesh
+from denoise_jax.target_kinds import TargetKind
 
 TASK = "test_evaluate_every_kind"
 

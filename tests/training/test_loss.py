@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from denoise_jax.config import OptimizerConfig
-from denoise_jax.kinds import HIDDEN, SEEN, TargetKind
+from denoise_jax.target_kinds import HIDDEN, VISIBLE, TargetKind
 from denoise_jax.training import loss
 
 B, T, V = 3, 5, 11
@@ -81,7 +81,7 @@ def _span_errors(guesses, targets, kinds, segments) -> list[int]:
         if end == place:
             place += 1
             continue
-        if end < length and segments[end] == segments[place] and kinds[end] in SEEN:
+        if end < length and segments[end] == segments[place] and kinds[end] in VISIBLE:
             inside = [at for at in range(place, end) if targets[at] != targets[end]]
             ends = [at for at in [*inside, end] if guesses[at] == targets[end]]
             errors.append(ends[0] - end if ends else 1)
@@ -130,7 +130,7 @@ def test_span_lengths_equal_a_slow_reference_on_random_rows():
 )
 def test_span_length_by_hand(guesses, error):
     """The text 1 7 8 9 5, of which 7 8 was masked: 9 closes the span."""
-    M, S = TargetKind.MASKED, TargetKind.VISIBLE
+    M, S = TargetKind.MASKED, TargetKind.IN_PLACE
     columns = [guesses, [1, 7, 8, 9, 5], [S, M, M, S, S], [1] * 5]
     sums = loss.span_length_sums(*(jnp.array([column], jnp.int32) for column in columns))
     assert (float(sums["spans"]), float(sums["span_error"])) == (1, error)

@@ -8,9 +8,9 @@ from denoise_jax.config import Config
 from denoise_jax.data.loader import TrainLoader
 from denoise_jax.data.vocabulary import load
 from denoise_jax.errors import ConfigError
-from denoise_jax.kinds import HIDDEN
 from denoise_jax.parallel.mesh import make_mesh
 from denoise_jax.parallel.sharding import global_batch
+from denoise_jax.target_kinds import HIDDEN
 from denoise_jax.training.optimizer import make_optimizer
 from denoise_jax.training.state import abstract_state, create_state
 from denoise_jax.training.step import BATCH, _dropout_key, make_evaluation_step, make_train_step

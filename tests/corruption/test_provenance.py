@@ -7,7 +7,7 @@ import tensorflow as tf
 from denoise_jax.corruption import presets
 from denoise_jax.corruption.compose import chain
 from denoise_jax.corruption.infilling import text_infilling
-from denoise_jax.corruption.kinds import output_kinds, target_kinds
+from denoise_jax.corruption.provenance import output_kinds, target_kinds
 from denoise_jax.corruption.record import (
     Noised,
     Op,
@@ -23,9 +23,10 @@ from denoise_jax.corruption.record import (
 from denoise_jax.corruption.rows import rows_of_sizes
 from denoise_jax.corruption.sentences import sentence_permutation
 from denoise_jax.corruption.span_corruption import span_corruption
-from denoise_jax.kinds import HIDDEN, SEEN, TargetKind
+from denoise_jax.target_kinds import HIDDEN, TargetKind
+from denoise_jax.target_kinds import VISIBLE as VISIBLE_KINDS
 
-VISIBLE, MASKED, DELETED, REPLACED, MOVED, AROUND = TargetKind
+IN_PLACE, MASKED, DELETED, REPLACED, MOVED, AROUND = TargetKind
 
 
 def _window(*texts: list[int]) -> Noised:
@@ -58,7 +59,7 @@ def _slow(row) -> list[int]:
     for place, noise in enumerate(row.target_noise, 1):
         if noise == TargetNoise.DELETED:
             kinds.append(DELETED)
-        elif noise == TargetNoise.HIDDEN:
+        elif noise == TargetNoise.COVERED:
             ops = [op for source, op in hiders if source <= place]
             kinds.append(REPLACED if ops and ops[-1] == Op.RANDOM else MASKED)
         elif before[place] != before_in_target[place]:
@@ -66,13 +67,13 @@ def _slow(row) -> list[int]:
         else:
             (column,) = np.flatnonzero((row.op == Op.KEEP) & (row.source == place))
             beside = [row.span[c] for c in (column - 1, column + 1) if 0 <= c < len(columns)]
-            kinds.append(AROUND if 1 in beside else VISIBLE)
+            kinds.append(AROUND if 1 in beside else IN_PLACE)
     return kinds
 
 
 def test_numbers_can_be_packed_and_each_kind_is_seen_or_hidden():
-    assert sorted(SEEN + HIDDEN) == sorted(TargetKind) == [1, 2, 3, 4, 5, 6]
-    assert (VISIBLE, DELETED) == (TargetNoise.VISIBLE, TargetNoise.DELETED)
+    assert sorted(VISIBLE_KINDS + HIDDEN) == sorted(TargetKind) == [1, 2, 3, 4, 5, 6]
+    assert (IN_PLACE, DELETED) == (TargetNoise.VISIBLE, TargetNoise.DELETED)
 
 
 def test_hidden_kinds_by_hand():
@@ -81,8 +82,8 @@ def test_hidden_kinds_by_hand():
     noised = write(write(noised, masks, 4, Op.MASK), randoms, 77, Op.RANDOM)
     noised = delete(noised, deleted | (tf.range(9) == 8))
     assert _rows(noised) == [
-        [VISIBLE, MASKED, VISIBLE, DELETED, VISIBLE, VISIBLE],
-        [REPLACED, VISIBLE, DELETED],
+        [IN_PLACE, MASKED, IN_PLACE, DELETED, IN_PLACE, IN_PLACE],
+        [REPLACED, IN_PLACE, DELETED],
     ]
 
 
@@ -91,20 +92,20 @@ def test_moved_by_hand():
     # 12 13 10 11 14, then 41 42 40
     noised = permute(noised, tf.constant([2, 3, 0, 1, 4, 5, 6, 7, 9, 10, 8]))
     assert _rows(noised) == [
-        [MOVED, VISIBLE, MOVED, VISIBLE, MOVED],
-        [VISIBLE, VISIBLE],
-        [VISIBLE],
-        [MOVED, MOVED, VISIBLE],
+        [MOVED, IN_PLACE, MOVED, IN_PLACE, MOVED],
+        [IN_PLACE, IN_PLACE],
+        [IN_PLACE],
+        [MOVED, MOVED, IN_PLACE],
     ]
     # Tokens that are not visible are passed over: without 11, 12 stands behind 10 in both.
     noised = delete(_window([10, 11, 12, 13]), tf.constant([0, 1, 0, 0]) > 0)
-    assert _rows(noised) == [[VISIBLE, DELETED, VISIBLE, VISIBLE]]
-    assert _rows(permute(noised, tf.constant([0, 2, 1]))) == [[VISIBLE, DELETED, MOVED, MOVED]]
+    assert _rows(noised) == [[IN_PLACE, DELETED, IN_PLACE, IN_PLACE]]
+    assert _rows(permute(noised, tf.constant([0, 2, 1]))) == [[IN_PLACE, DELETED, MOVED, MOVED]]
 
 
 def test_a_move_at_the_seam_of_two_examples_stays_inside_each():
     assert _rows(permute(_window([10, 11], [20, 21]), tf.constant([1, 0, 3, 2]))) == [[MOVED] * 2] * 2
-    assert _rows(permute(_window([10, 11], [20, 21]), tf.constant([1, 0, 2, 3])))[1] == [VISIBLE, VISIBLE]
+    assert _rows(permute(_window([10, 11], [20, 21]), tf.constant([1, 0, 2, 3])))[1] == [IN_PLACE, IN_PLACE]
 
 
 def test_beside_insertions_by_hand():
@@ -112,14 +113,14 @@ def test_beside_insertions_by_hand():
     # Before 11, at the end of the first example, and before 30.
     rows = rows_of_sizes(tf.constant([2, 0, 1]))
     noised = insert(noised, tf.constant([1, 3, 5]), rows, tf.constant([4, 4, 800]))
-    assert _rows(noised) == [[AROUND, AROUND, AROUND], [VISIBLE, VISIBLE], [AROUND, VISIBLE]]
+    assert _rows(noised) == [[AROUND, AROUND, AROUND], [IN_PLACE, IN_PLACE], [AROUND, IN_PLACE]]
     noised = permute(noised, tf.constant([0, 1, 2, 3, 4, 6, 5, 9, 8, 7]))  # 31 30 and what was before 30
     assert _rows(noised)[1:] == [[MOVED, MOVED], [MOVED, MOVED]]
 
 
 def test_empty_windows_and_texts():
     assert _rows(_window([], [])) == [[], []]
-    assert _rows(_window([], [10], [])) == [[], [VISIBLE], []]
+    assert _rows(_window([], [10], [])) == [[], [IN_PLACE], []]
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
@@ -164,8 +165,8 @@ def test_outputs_have_the_kind_of_their_source_and_sentinels_are_visible(symbols
     noised = span_corruption(symbols, noise_density=0.4)(window, tf.range(100, dtype=tf.int64))
     sentinels = noised.outputs.numpy() >= 900
     assert 100 <= sentinels.sum() < len(sentinels)
-    np.testing.assert_array_equal(output_kinds(noised), np.where(sentinels, VISIBLE, MASKED))
+    np.testing.assert_array_equal(output_kinds(noised), np.where(sentinels, IN_PLACE, MASKED))
     # A symbol behind the last token, as of a closing sentinel: its source is past all targets.
     closed = _window([10, 11])._replace(outputs=tf.constant([11, 900]), output_source=tf.constant([2, 3]))
     closed = write(closed, tf.constant([False, True]), 4, Op.MASK)
-    assert output_kinds(closed).numpy().tolist() == [MASKED, VISIBLE]
+    assert output_kinds(closed).numpy().tolist() == [MASKED, IN_PLACE]

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from denoise_jax.corruption.record import Noised, Op, TargetNoise
 from denoise_jax.corruption.rows import distances, put, rows_of_sizes, take
-from denoise_jax.kinds import TargetKind
+from denoise_jax.target_kinds import TargetKind
 
 
 def target_kinds(noised: Noised) -> tf.Tensor:
@@ -23,9 +23,9 @@ def target_kinds(noised: Noised) -> tf.Tensor:
     MOVED: visible, and its nearest visible neighbour to the left is not the same in the corrupted text and
       in the target. Of a sentence that moves, the first visible token is MOVED, and the first behind the
       place that it left; the others go with their neighbours.
-    INSERTED_AROUND: visible, not moved, and directly beside a column that stands for nothing (an insertion,
+    BESIDE_INSERTION: visible, not moved, and directly beside a column that stands for nothing (an insertion,
       or a symbol such as that of a rotation or a mode).
-    VISIBLE: all else.
+    IN_PLACE: all else.
     """
     every = tf.range(noised.target_rows.columns)
     in_order = tf.reduce_all(noised.source[1:] >= noised.source[:-1])
@@ -35,7 +35,7 @@ def target_kinds(noised: Noised) -> tf.Tensor:
         [every, beside, moved],
         [
             _still(noised),
-            tf.fill(tf.shape(beside), int(TargetKind.INSERTED_AROUND)),
+            tf.fill(tf.shape(beside), int(TargetKind.BESIDE_INSERTION)),
             tf.fill(tf.shape(moved), int(TargetKind.MOVED)),
         ],
     )
@@ -45,7 +45,7 @@ def output_kinds(noised: Noised) -> tf.Tensor:
     """TargetKind of each token that the decoder writes: int32 [t].
 
     It is that of the target token at its source. A token which is not that target token is a symbol that
-    the corrupted text shows as well (T5's sentinels), and VISIBLE.
+    the corrupted text shows as well (T5's sentinels), and IN_PLACE.
     """
     kinds = target_kinds(noised)
     if noised.outputs is noised.targets:
@@ -53,7 +53,7 @@ def output_kinds(noised: Noised) -> tf.Tensor:
     # A symbol at the end of a text may have the source past its last token.
     places = tf.minimum(noised.output_source, noised.target_rows.columns) - 1
     same = (take(noised.targets, places) == noised.outputs) & (places == noised.output_source - 1)
-    return tf.where(same, take(kinds, places), int(TargetKind.VISIBLE))
+    return tf.where(same, take(kinds, places), int(TargetKind.IN_PLACE))
 
 
 def _still(noised: Noised) -> tf.Tensor:
@@ -64,8 +64,8 @@ def _still(noised: Noised) -> tf.Tensor:
         lambda: _hidden_kinds(noised, replaced),
         lambda: tf.fill(tf.shape(noised.targets), int(TargetKind.MASKED)),
     )
-    # VISIBLE and DELETED have the same numbers in both lists.
-    return tf.where(noised.target_noise == TargetNoise.HIDDEN, hidden, noised.target_noise)
+    # TargetNoise.VISIBLE and DELETED have the numbers of TargetKind.IN_PLACE and DELETED.
+    return tf.where(noised.target_noise == TargetNoise.COVERED, hidden, noised.target_noise)
 
 
 def _hidden_kinds(noised: Noised, replaced: tf.Tensor) -> tf.Tensor:
