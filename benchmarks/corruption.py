@@ -32,8 +32,10 @@ from rich.console import Console
 from rich.table import Table
 
 from denoise_jax.corruption import presets, record
-from denoise_jax.data import preprocessors, tasks, vocabulary, vocabulary_training
+from denoise_jax.data import preprocessors, registry
 from denoise_jax.data.packing import DenoisingFeatureConverter
+from denoise_jax.vocabulary import base as vocabulary
+from denoise_jax.vocabulary import training as vocabulary_training
 
 TURNS = 3
 REPEATS = 8  # of the corpus in one reading, so that starting a pipeline counts for little
@@ -48,7 +50,9 @@ class Pipelines:
         self._provenance = True
         self._features = preprocessors.output_features(folder)
         self._symbols = preprocessors.noise_symbols(vocabulary.load(folder))
-        texts = itertools.islice(tasks.texts(tasks.find("quickstart", ["tasks"]), "train"), 0, None, 8)
+        texts = itertools.islice(
+            registry.texts(registry.find_task("quickstart", ["tasks"]), "train"), 0, None, 8
+        )
         documents = tf.data.Dataset.from_tensor_slices({"text": list(texts)})
         pieces = next(iter(self._pieces(documents).ragged_batch(100_000)))
         self._ids = tf.data.Dataset.from_tensor_slices(pieces).repeat(REPEATS)
@@ -133,7 +137,7 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console(width=110)
     with tempfile.TemporaryDirectory() as folder:
-        texts = tasks.texts(tasks.find("quickstart", ["tasks"]), "train")
+        texts = registry.texts(registry.find_task("quickstart", ["tasks"]), "train")
         vocabulary_training.train(texts, Path(folder) / "v", size=8000, model_type="bpe", sentinels=100)
         for pipeline in arguments.pipelines:
             job = (f"{folder}/v", arguments.length, pipeline, arguments.presets)

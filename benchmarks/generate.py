@@ -67,9 +67,9 @@ def ours(shape: Shape, folder: Path):
     import numpy as np
 
     from denoise_jax.config import ModelConfig
+    from denoise_jax.generation.logits_processors import Search
+    from denoise_jax.generation.search import generate_tokens
     from denoise_jax.interop.weights import tensors
-    from denoise_jax.model.constraints import Search
-    from denoise_jax.model.generation import generate
     from denoise_jax.model.transformer import init_params
 
     config = ModelConfig(
@@ -80,7 +80,7 @@ def ours(shape: Shape, folder: Path):
         num_decoder_layers=shape.layers,
         compute_dtype="float32",
     )
-    params = init_params(config, shape.vocabulary, jax.random.key(0))
+    params = init_params(config, jax.random.key(0))
     np.savez(
         folder / "weights.npz", **dict(tensors(jax.device_get(params), config, np.arange(shape.vocabulary)))
     )
@@ -88,7 +88,9 @@ def ours(shape: Shape, folder: Path):
     search = Search(NEW, START, END, min_new_tokens=NEW, num_beams=BEAMS)
 
     def run():
-        return np.asarray(generate(config, shape.vocabulary, params, tokens_BS, search).tokens_BRM[:, 0])
+        return np.asarray(
+            generate_tokens(config, shape.vocabulary, params, tokens_BS, search).tokens_BRM[:, 0]
+        )
 
     square = jnp.ones((1024, 1024))
     product = jax.jit(lambda a, b: a @ b)

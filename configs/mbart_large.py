@@ -14,12 +14,8 @@ def config() -> Config:
 
     The paper lowers the dropout to 0.05 and 0 in the course of the run; here it stays as it is.
     """
-    base = bart_large.config()
-    return Config(
-        **{
-            **base.model_dump(),
-            "name": "mbart_large",
-            "model": {**base.model.model_dump(), "norm_position": "pre", "scale_embedding": True},
-            "optimizer": {**base.optimizer.model_dump(), "b2": 0.98},
-        }
+    return bart_large.config().replace(
+        name="mbart_large",
+        model={"norm_position": "pre", "scale_embedding": True},
+        optimizer={"b2": 0.98},
     )

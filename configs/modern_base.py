@@ -15,7 +15,6 @@ def config() -> Config:
     Pre-norm RMSNorm, rotary positions, a gated feed-forward and no biases. The three matrices of the gated
     feed-forward are two thirds as wide as BART's two: as many parameters (Shazeer 2020).
     """
-    base = bart_base.config()
     architecture = {
         "norm_position": "pre",
         "norm": "rms",
@@ -26,10 +25,4 @@ def config() -> Config:
         "ffn_dim": 2048,
         "use_bias": False,
     }
-    return Config(
-        **{
-            **base.model_dump(),
-            "name": "modern_base",
-            "model": {**base.model.model_dump(), **architecture},
-        }
-    )
+    return bart_base.config().replace(name="modern_base", model=architecture)

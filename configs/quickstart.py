@@ -40,7 +40,7 @@ def config() -> Config:
             batch_size=12,
             input_length=104,
             target_length=128,
-            document_length=64,
+            chunk_length=64,
         ),
         optimizer=OptimizerConfig(
             learning_rate=3e-3,

@@ -1,10 +1,11 @@
-"""The typed configuration tree. Frozen, bounded, and nothing else: no framework is imported here.
+"""The configuration tree: typed, frozen and validated. No framework is imported here.
 
-Every field says its unit; a value out of bounds or a misspelt field is refused by name. A run's
-resolved configuration is written as JSON into the run folder and into every checkpoint.
+Every field states its unit. Values out of bounds and misspelt fields are rejected by name. A run's resolved
+configuration is written as JSON to the run folder and to every checkpoint.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,50 +13,64 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
+    def replace(self, **changes: object) -> Self:
+        """A validated copy with `changes`. For a section, a mapping changes only the fields it names.
+
+            config.replace(model={"dropout": 0.2}, training={"num_steps": 100})
+
+        Raises:
+          pydantic.ValidationError: an unknown field, a value out of bounds, or contradictory fields.
+        """
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        for name, change in changes.items():
+            section = values.get(name)
+            nested = isinstance(section, _Section) and isinstance(change, Mapping)
+            values[name] = section.replace(**change) if nested else change
+        return type(self)(**values)
+
 
 class ModelConfig(_Section):
-    """Shape of the encoder-decoder: BART (Lewis et al. 2019), mBART (Liu et al. 2020), or a modern variant.
+    """Architecture: BART (Lewis et al. 2019), mBART (Liu et al. 2020) or a modern encoder-decoder.
 
-    BART is the default. mBART: norm_position="pre", scale_embedding=True. Modern: norm_position="pre",
+    The defaults are BART-base. mBART: norm_position="pre", scale_embedding=True. Modern: norm_position="pre",
     norm="rms", positions="rotary", gated_ffn=True, activation="silu", use_bias=False, embedding_norm=False.
     """
 
+    vocab_size: int | None = Field(
+        None, ge=1, description="Size of the vocabulary; None: filled in from the vocabulary of the run."
+    )
     embed_dim: int = Field(768, ge=8, description="Width of the residual stream, D.")
     num_heads: int = Field(12, ge=1, description="Attention heads, H; must divide embed_dim.")
     ffn_dim: int = Field(3072, ge=8, description="Width of the feed-forward layer, F.")
     num_encoder_layers: int = Field(6, ge=1, description="Encoder layers.")
     num_decoder_layers: int = Field(6, ge=1, description="Decoder layers.")
     max_positions: int = Field(
-        1024, ge=8, description="Longest row, tokens: rows of each learned position table."
+        1024, ge=8, description="Longest row in tokens; the number of learned position embeddings."
     )
     positions: Literal["learned", "rotary"] = Field(
-        "learned", description="A table added to the embeddings (BART), or rotated queries and keys (RoPE)."
+        "learned", description="Learned position embeddings (BART) or rotary positions (RoPE)."
     )
-    rope_theta: float = Field(
-        10_000.0, gt=1, description="RoPE: wavelength of the slowest rotation over 2 pi, tokens."
-    )
+    rope_theta: float = Field(10_000.0, gt=1, description="Base of the rotary frequencies.")
     activation: Literal["gelu", "gelu_tanh", "relu", "silu"] = Field(
-        "gelu", description="Feed-forward non-linearity; gelu is the exact (erf) form, as in BART."
+        "gelu", description="Feed-forward activation; gelu is the exact (erf) form, as in BART."
     )
     gated_ffn: bool = Field(
-        False, description="Feed-forward multiplies a second linear map into the activation (GLU)."
+        False, description="Gated feed-forward layer (GLU): a third linear map as the gate."
     )
-    use_bias: bool = Field(True, description="Biases on all linear maps, as in BART.")
-    norm: Literal["layer", "rms"] = Field("layer", description="Layer norm (BART) or RMSNorm.")
+    use_bias: bool = Field(True, description="Biases in all linear maps, as in BART.")
+    norm: Literal["layer", "rms"] = Field("layer", description="LayerNorm (BART) or RMSNorm.")
     norm_position: Literal["post", "pre"] = Field(
         "post", description="post: normalise after each residual sum (BART); pre: before each block (mBART)."
     )
-    embedding_norm: bool = Field(True, description="Layer norm on the summed embeddings, as in BART.")
+    embedding_norm: bool = Field(True, description="Normalise the summed embeddings, as in BART.")
     scale_embedding: bool = Field(
         False, description="Multiply token embeddings by sqrt(embed_dim), as mBART."
     )
-    tie_embeddings: bool = Field(
-        True, description="Share the token table between encoder, decoder and output."
-    )
+    tie_embeddings: bool = Field(True, description="Use the token embedding as the output projection.")
     vocab_multiple: int = Field(
         128,
         ge=1,
-        description="The token table is padded to a multiple of this; the padding is never predicted.",
+        description="The token embedding is padded to a multiple of this; padding ids are never predicted.",
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout on embeddings and residual branches.")
     attention_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on attention weights.")
@@ -66,25 +81,26 @@ class ModelConfig(_Section):
         0.0,
         ge=0,
         lt=1,
-        description="Chance that a step leaves an encoder layer out, for the whole batch.",
+        description="LayerDrop: probability that a step skips an encoder layer, for the whole batch.",
     )
-    decoder_layer_drop: float = Field(0.0, ge=0, lt=1, description="The same for decoder layers.")
+    decoder_layer_drop: float = Field(0.0, ge=0, lt=1, description="LayerDrop for decoder layers.")
     num_classes: int | None = Field(
         None,
         ge=2,
-        description="Classes of a head on the decoder's last token, in place of the vocabulary.",
+        description="Classes of a classification head on the decoder's last token; None: predict tokens.",
     )
-    classifier_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout inside the classification head.")
-    init_std: float = Field(0.02, gt=0, le=1, description="Standard deviation of the normal initialisation.")
+    classifier_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout in the classification head.")
+    init_std: float = Field(0.02, gt=0, le=1, description="Standard deviation of the initial weights.")
     compute_dtype: Literal["float32", "bfloat16"] = Field(
-        "bfloat16", description="Dtype of activations and matmuls; parameters are float32 always."
+        "bfloat16", description="Dtype of activations and matrix products; parameters are always float32."
     )
     scan_layers: bool = Field(
-        True, description="Scan over the stacked layers (compile time flat in depth) or unroll them."
+        True,
+        description="Scan over the stacked layers (compile time does not grow with depth) or unroll them.",
     )
     remat: Literal["none", "full", "dots"] = Field(
         "full",
-        description="What the backward pass recomputes: nothing, whole layers, or all but matmul outputs.",
+        description="What the backward pass recomputes: nothing, whole layers, or all but matrix products.",
     )
 
     @model_validator(mode="after")
@@ -93,36 +109,49 @@ class ModelConfig(_Section):
             raise ValueError(f"num_heads={self.num_heads} does not divide embed_dim={self.embed_dim}")
         if self.positions == "rotary" and self.embed_dim // self.num_heads % 2:
             raise ValueError(
-                f"positions='rotary' turns pairs of numbers, but embed_dim={self.embed_dim} over "
+                f"positions='rotary' needs an even head width, but embed_dim={self.embed_dim} / "
                 f"num_heads={self.num_heads} is odd"
             )
         return self
 
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the token embedding, V: `vocab_size` rounded up to a multiple of `vocab_multiple`.
+
+        Raises:
+          ValueError: `vocab_size` has not been filled in yet.
+        """
+        if self.vocab_size is None:
+            raise ValueError("model.vocab_size is not set; fill it in from the vocabulary, as train() does")
+        return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
+
 
 class DataConfig(_Section):
-    """Which text, cut and packed how. All lengths are tokens and count the closing </s>."""
+    """The text of a run, and how it is chunked and packed. Lengths are in tokens and include </s>."""
 
     task: str | None = Field(
         None,
-        description="SeqIO task or mixture; the task says which noise its text gets. None: imported weights.",
+        description="SeqIO task or mixture, which also defines the noise; None: imported weights.",
     )
     task_modules: tuple[str, ...] = Field(
-        ("tasks",), description="Python modules imported first, so that they register their tasks."
+        ("tasks",), description="Python modules to import, so that they register their tasks."
     )
     vocabulary: str | None = Field(
         None, description="Folder or .model file of the vocabulary; None: that of training.init_from."
     )
     batch_size: int = Field(
-        ge=1, description="Rows per optimizer step, over all hosts and accumulation steps."
+        ge=1, description="Rows per optimizer step, summed over hosts and accumulation steps."
     )
     input_length: int = Field(
-        ge=8, description="Encoder tokens per row; infilling at 0.3 needs about 0.8 of the target."
+        ge=8, description="Encoder tokens per row; text infilling at 0.3 needs about 0.8 of target_length."
     )
     target_length: int = Field(ge=8, description="Decoder tokens per row.")
-    document_length: int | None = Field(
-        None, ge=8, description="Longest piece of a document, cut at sentence ends; default: target_length."
+    chunk_length: int | None = Field(
+        None,
+        ge=8,
+        description="Longest chunk of a document, which is split at sentence ends; None: target_length.",
     )
-    pack: bool = Field(True, description="Put several pieces in a row, kept apart by segment ids.")
+    pack: bool = Field(True, description="Pack several examples into a row, separated by segment ids.")
     shards: int = Field(
         1,
         ge=1,
@@ -131,52 +160,52 @@ class DataConfig(_Section):
     tokens_per_step: int | None = Field(
         None,
         ge=1,
-        description="Tokens of clean text in a step, by which schedules of the noise tell the time when "
-        "packing; default: those of full rows. Where the decoder writes the whole text, train/tokens over "
-        "log_every in metrics.jsonl is the true figure.",
+        description="Tokens of clean text per step, from which noise schedules infer the step when rows are "
+        "packed; None: batch_size * target_length. If the decoder predicts the whole text, the true value is "
+        "train/tokens divided by log_every in metrics.jsonl.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the data order and of the noise.")
 
     @model_validator(mode="after")
     def _lengths_fit(self):
-        if self.document_length is not None and self.document_length > self.target_length:
+        if self.chunk_length is not None and self.chunk_length > self.target_length:
             raise ValueError(
-                f"document_length={self.document_length} is above target_length={self.target_length}: "
-                "a piece would not fit in a row"
+                f"chunk_length={self.chunk_length} is above target_length={self.target_length}: "
+                "a chunk would not fit in a row"
             )
         if self.batch_size % self.shards:
             raise ValueError(f"shards={self.shards} does not divide batch_size={self.batch_size}")
         return self
 
     @property
-    def piece_length(self) -> int:
-        """Longest piece of a document in tokens, with its closing </s>."""
-        return self.document_length or self.target_length
+    def max_chunk_length(self) -> int:
+        """Longest chunk of a document in tokens, including its special tokens."""
+        return self.chunk_length or self.target_length
 
 
 class OptimizerConfig(_Section):
-    """Update rule, learning-rate schedule and loss terms. Steps are optimizer steps."""
+    """Optimizer and learning-rate schedule. Steps are optimizer steps."""
 
-    name: Literal["adamw", "adafactor"] = Field("adamw", description="Update rule.")
+    name: Literal["adamw", "adafactor"] = Field("adamw", description="Optimizer.")
     learning_rate: float = Field(4e-4, gt=0, le=1, description="Peak learning rate.")
     warmup_steps: int = Field(10_000, ge=0, description="Steps of linear warm-up to the peak.")
     schedule: Literal["polynomial", "cosine", "inverse_sqrt", "constant"] = Field(
-        "polynomial", description="What follows the warm-up, until training.num_steps."
+        "polynomial", description="Decay after the warm-up, until training.num_steps."
     )
-    final_learning_rate: float = Field(0.0, ge=0, le=1, description="Where polynomial and cosine end.")
-    polynomial_power: float = Field(1.0, gt=0, le=10, description="1 decays linearly, as in BART.")
-    b1: float = Field(0.9, ge=0, lt=1, description="AdamW: decay of the first moment.")
-    b2: float = Field(0.999, ge=0, lt=1, description="AdamW: decay of the second moment.")
-    eps: float = Field(1e-8, gt=0, le=1, description="AdamW: added to the root of the second moment.")
+    final_learning_rate: float = Field(
+        0.0, ge=0, le=1, description="Learning rate at the end of the polynomial and cosine schedules."
+    )
+    polynomial_power: float = Field(
+        1.0, gt=0, le=10, description="Power of the polynomial decay; 1 is linear, as in BART."
+    )
+    b1: float = Field(0.9, ge=0, lt=1, description="AdamW: decay rate of the first moment.")
+    b2: float = Field(0.999, ge=0, lt=1, description="AdamW: decay rate of the second moment.")
+    eps: float = Field(1e-8, gt=0, le=1, description="AdamW: added to the square root of the second moment.")
     weight_decay: float = Field(
-        0.01, ge=0, le=1, description="Decoupled decay of matrices; norms and biases have none."
+        0.01, ge=0, le=1, description="Decoupled weight decay of matrices; norms and biases are not decayed."
     )
-    clip_norm: float | None = Field(0.1, gt=0, description="Largest global gradient norm; None: no clipping.")
-    label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="Share of the target spread over the vocabulary."
-    )
-    z_loss: float = Field(
-        0.0, ge=0, le=1, description="Weight of the squared log-partition, as in PaLM (1e-4 there)."
+    clip_norm: float | None = Field(
+        0.1, gt=0, description="Gradients are clipped to this global norm; None: no clipping."
     )
 
     @model_validator(mode="after")
@@ -188,104 +217,124 @@ class OptimizerConfig(_Section):
         return self
 
 
+class LossConfig(_Section):
+    """Terms of the training objective besides cross-entropy."""
+
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Probability mass spread evenly over the vocabulary."
+    )
+    z_loss: float = Field(
+        0.0, ge=0, le=1, description="Weight of the squared log-partition function (PaLM uses 1e-4)."
+    )
+
+
 class ParallelConfig(_Section):
-    """Mesh axes. Their product must be the number of devices; data = -1 takes what the others leave."""
+    """Sizes of the mesh axes, whose product must be the number of devices."""
 
     data: int = Field(
-        -1, ge=-1, description="Devices that hold copies of the parameters and share the batch."
+        -1,
+        ge=-1,
+        description="Devices that replicate the parameters and split the batch; -1: all remaining devices.",
     )
-    fsdp: int = Field(1, ge=1, description="Devices that shard parameters and share the batch.")
-    tensor: int = Field(1, ge=1, description="Devices that split heads, feed-forward width and vocabulary.")
+    fsdp: int = Field(1, ge=1, description="Devices that shard the parameters and split the batch.")
+    tensor: int = Field(
+        1, ge=1, description="Devices that split attention heads, feed-forward width and vocabulary."
+    )
     shard_moments: bool = Field(
-        True, description="Shard optimizer moments over the data axis too (ZeRO-1), where they divide."
+        True, description="Also shard optimizer moments over the data axis (ZeRO-1) where it divides them."
     )
 
     @model_validator(mode="after")
     def _data_is_count_or_rest(self):
         if self.data == 0:
             raise ValueError(
-                "data=0 is no mesh axis size: give a positive number, or -1 for all that is left"
+                "data=0 is not a mesh axis size: give a positive number, or -1 for all remaining devices"
             )
         return self
 
 
 class TrainingConfig(_Section):
-    """Length and rhythm of the run, in optimizer steps."""
+    """Length of the run, checkpoints, validation and logging. Steps are optimizer steps."""
 
-    num_steps: int = Field(ge=1, description="Updates in the whole run.")
-    accumulation_steps: int = Field(1, ge=1, description="Microbatches whose gradients make one update.")
-    log_every: int = Field(100, ge=1, description="Steps between lines of metrics.")
+    num_steps: int = Field(ge=1, description="Optimizer steps of the whole run.")
+    accumulation_steps: int = Field(
+        1, ge=1, description="Microbatches whose gradients are summed for one optimizer step."
+    )
+    log_every: int = Field(100, ge=1, description="Steps between log lines.")
     save_every: int = Field(
         1000, ge=1, description="Steps between checkpoints; the last step is always saved."
     )
-    keep_checkpoints: int = Field(3, ge=1, description="Newest checkpoints kept.")
+    keep_checkpoints: int = Field(3, ge=1, description="How many of the newest checkpoints are kept.")
     keep_every: int | None = Field(
-        None, ge=1, description="Checkpoints at multiples of this are kept for ever."
+        None, ge=1, description="Checkpoints at multiples of this step are never deleted."
     )
-    evaluate_every: int = Field(1000, ge=0, description="Steps between validations; 0: none during training.")
+    evaluate_every: int = Field(1000, ge=0, description="Steps between validations; 0: no validation.")
     init_from: str | None = Field(
         None,
-        description="Run or checkpoint whose parameters a new run begins with, its shape and vocabulary too.",
+        description="Run or checkpoint to warm-start from: its parameters, architecture and vocabulary.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the initial parameters and of dropout.")
     writers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
-        ("tensorboard",), description="Where metrics go besides metrics.jsonl."
+        ("tensorboard",), description="Where metrics are written besides metrics.jsonl."
     )
 
 
 class EvaluationConfig(_Section):
-    """How checkpoints are measured: fixed noise, so that figures compare across checkpoints and runs."""
+    """Evaluation. Its noise is fixed, so that results compare across checkpoints and runs."""
 
-    validation_split: str = Field("validation", description="Split measured during training.")
-    split: str = Field(
-        "test", description="Split that `denoise-jax evaluate` measures unless told otherwise."
-    )
-    batch_size: int | None = Field(None, ge=1, description="Rows per batch; default: data.batch_size.")
+    validation_split: str = Field("validation", description="Split evaluated during training.")
+    split: str = Field("test", description="Default split of `denoise-jax evaluate`.")
+    batch_size: int | None = Field(None, ge=1, description="Rows per batch; None: data.batch_size.")
     max_batches: int | None = Field(
-        None, ge=1, description="Batches measured during training; None: the whole split."
+        None, ge=1, description="Batches evaluated during training; None: the whole split."
     )
 
 
 class GenerationConfig(_Section):
-    """How text is generated, in the terms of Hugging Face. Tokens are named, since ids differ by vocabulary.
+    """Decoding options, named as in Hugging Face. Tokens are given by name: ids depend on the vocabulary.
 
-    `max_new_tokens` and `min_new_tokens` count what is written, the closing token too, but not the start.
+    `max_new_tokens` and `min_new_tokens` count generated tokens: </s> included, decoder start excluded.
     """
 
     max_new_tokens: int | None = Field(
-        None, ge=1, description="Longest output, tokens; None: data.piece_length."
+        None, ge=1, description="Longest output in tokens; None: data.chunk_length."
     )
-    min_new_tokens: int = Field(0, ge=0, description="No </s> before so many tokens are written.")
-    num_beams: int = Field(1, ge=1, description="Beams kept; 1: greedy, or sampling.")
-    num_return_sequences: int = Field(1, ge=1, description="Outputs for each prompt, best first.")
+    min_new_tokens: int = Field(0, ge=0, description="</s> is not generated before this many tokens.")
+    num_beams: int = Field(1, ge=1, description="Beams; 1: greedy decoding or sampling.")
+    num_return_sequences: int = Field(1, ge=1, description="Outputs per prompt, best first.")
     length_penalty: float = Field(
-        1.0, description="Beams: scores are divided by length to this power; above 0 favours long outputs."
+        1.0,
+        description="Beam search: scores are divided by length ** length_penalty; > 0 favours long outputs.",
     )
     early_stopping: bool | Literal["never"] = Field(
         False,
-        description="Beams: true ends a prompt at num_beams finished outputs, false where no better one is "
-        "likely, never where none is possible.",
+        description="Beam search: stop at num_beams finished outputs (true), when a better one is unlikely "
+        "(false), or when a better one is impossible (never).",
     )
-    no_repeat_ngram_size: int = Field(0, ge=0, description="No n-gram of this size twice; 0: allowed.")
-    start: str | None = Field(None, description="Token that starts the decoder; None: the vocabulary's.")
+    no_repeat_ngram_size: int = Field(
+        0, ge=0, description="No n-gram of this size occurs twice; 0: no limit."
+    )
+    start: str | None = Field(None, description="Decoder start token; None: that of the vocabulary.")
     language: str | None = Field(
         None,
-        description="Token that closes the prompt and starts the decoder, as in mBART.",
+        description="Language token that ends the prompt and starts the decoder, as in mBART.",
     )
-    forced_bos: str | None = Field(None, description="Token that is always written first.")
-    forced_eos: str | None = Field(None, description="Token that is written where the output would be cut.")
-    do_sample: bool = Field(False, description="Draw tokens instead of taking the likeliest.")
-    temperature: float = Field(1.0, gt=0, description="Sampling: logits are divided by it.")
-    top_k: int = Field(0, ge=0, description="Sampling: only the k likeliest tokens; 0: all.")
+    forced_bos: str | None = Field(None, description="Token that is always generated first.")
+    forced_eos: str | None = Field(
+        None, description="Token that is generated last when the output reaches max_new_tokens."
+    )
+    do_sample: bool = Field(False, description="Sample instead of taking the most likely token.")
+    temperature: float = Field(1.0, gt=0, description="Sampling: temperature.")
+    top_k: int = Field(0, ge=0, description="Sampling: only the k most likely tokens; 0: all.")
     top_p: float = Field(
-        1.0, gt=0, le=1, description="Sampling: only the likeliest tokens that reach this probability."
+        1.0, gt=0, le=1, description="Sampling: only the most likely tokens that sum to this probability."
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of sampling.")
 
     @model_validator(mode="after")
     def _options_agree(self):
         if self.do_sample and self.num_beams > 1:
-            raise ValueError(f"do_sample goes with num_beams=1, not {self.num_beams}")
+            raise ValueError(f"do_sample needs num_beams=1, not {self.num_beams}")
         if not self.do_sample and self.num_return_sequences > self.num_beams:
             raise ValueError(
                 f"num_return_sequences={self.num_return_sequences} is above num_beams={self.num_beams}: "
@@ -297,10 +346,11 @@ class GenerationConfig(_Section):
 class Config(_Section):
     """A complete run."""
 
-    name: str = Field(min_length=1, description="What this configuration is called in tables and plots.")
+    name: str = Field(min_length=1, description="Name of this configuration in tables and plots.")
     model: ModelConfig
     data: DataConfig
     optimizer: OptimizerConfig = OptimizerConfig()
+    loss: LossConfig = LossConfig()
     parallel: ParallelConfig = ParallelConfig()
     training: TrainingConfig
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -309,7 +359,7 @@ class Config(_Section):
     @model_validator(mode="after")
     def _sections_agree(self):
         if self.data.vocabulary is None and self.training.init_from is None:
-            raise ValueError("data.vocabulary is needed where no training.init_from is given")
+            raise ValueError("data.vocabulary is needed unless training.init_from is given")
         longest = max(self.data.input_length, self.data.target_length)
         if longest > self.model.max_positions:
             raise ValueError(
@@ -318,7 +368,7 @@ class Config(_Section):
         if self.model.num_classes and self.data.target_length < self.data.input_length:
             raise ValueError(
                 f"data.target_length={self.data.target_length} is below data.input_length="
-                f"{self.data.input_length}: with model.num_classes the decoder reads the inputs too"
+                f"{self.data.input_length}: with model.num_classes the decoder also reads the inputs"
             )
         if self.data.batch_size % self.training.accumulation_steps:
             raise ValueError(
@@ -328,19 +378,19 @@ class Config(_Section):
         schedule_ends = self.optimizer.schedule in ("polynomial", "cosine")
         if schedule_ends and self.optimizer.warmup_steps >= self.training.num_steps:
             raise ValueError(
-                f"optimizer.warmup_steps={self.optimizer.warmup_steps} leaves nothing of "
-                f"training.num_steps={self.training.num_steps} for the {self.optimizer.schedule} decay"
+                f"optimizer.warmup_steps={self.optimizer.warmup_steps} leaves no steps for the "
+                f"{self.optimizer.schedule} decay: training.num_steps={self.training.num_steps}"
             )
         return self
 
 
 def load_json(text: str | bytes) -> Config:
-    """Configuration from the JSON of a run or checkpoint; raises pydantic's ValidationError."""
+    """The configuration in the JSON of a run or checkpoint; pydantic.ValidationError if it is invalid."""
     return Config.model_validate_json(text)
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[object, object]]:
-    """Dotted fields whose values differ, each with (old, new)."""
+    """The fields whose values differ, by dotted name, each with (old, new)."""
     changed: dict[str, tuple[object, object]] = {}
     before, after = old.model_dump(), new.model_dump()
     for section, value in before.items():

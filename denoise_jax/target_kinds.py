@@ -1,4 +1,4 @@
-"""Kinds of target tokens, by what the encoder sees of them. Noise, packing and evaluation share these names."""
+"""Kinds of target tokens by what the encoder sees of them, shared by noise, packing and evaluation."""
 
 import enum
 

@@ -10,7 +10,8 @@ Registered here:
 import seqio
 import tensorflow as tf
 
-from denoise_jax.data import finetuning, scores
+from denoise_jax.data import finetuning
+from denoise_jax.data import string_metrics as scores
 from tasks.quickstart import CENTURIES, VOCABULARY, speeches
 
 CENTURY_NAMES = ("eighteenth", "nineteenth", "twentieth", "twenty-first")

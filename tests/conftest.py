@@ -71,7 +71,7 @@ def speeches() -> list[str]:
 @pytest.fixture(scope="session")
 def vocabulary_folder(tmp_path_factory: pytest.TempPathFactory, speeches: list[str]) -> Path:
     """A SentencePiece vocabulary of 512 pieces, with 24 sentinels and a language, trained on the speeches."""
-    from denoise_jax.data import vocabulary_training
+    from denoise_jax.vocabulary import training as vocabulary_training
 
     folder = tmp_path_factory.mktemp("vocabulary") / "tiny"
     vocabulary_training.train(speeches, folder, size=512, sentinels=24, control_symbols=["en_XX"])
@@ -83,24 +83,24 @@ def tiny_config(vocabulary_folder: Path):
     """The quick start's configuration, shrunk: one layer a side, width 32, rows of 48 and 64 tokens."""
     from configs import quickstart
 
-    config = quickstart.config()
-    model = {"embed_dim": 32, "num_heads": 4, "ffn_dim": 64, "num_encoder_layers": 1, "num_decoder_layers": 1}
-    data = {
-        "vocabulary": str(vocabulary_folder),
-        "batch_size": 16,
-        "input_length": 48,
-        "target_length": 64,
-        "document_length": 32,
-        "shards": 2,
-    }
-    training = {"num_steps": 6, "log_every": 2, "save_every": 3, "evaluate_every": 0}
-    return type(config).model_validate(
-        {
-            **config.model_dump(),
-            "model": {**config.model.model_dump(), **model},
-            "data": {**config.data.model_dump(), **data},
-            "optimizer": {**config.optimizer.model_dump(), "warmup_steps": 2},
-            "training": {**config.training.model_dump(), **training},
-            "evaluation": {"max_batches": 2, "batch_size": 16},
-        }
+    return quickstart.config().replace(
+        model={
+            "vocab_size": 512,
+            "embed_dim": 32,
+            "num_heads": 4,
+            "ffn_dim": 64,
+            "num_encoder_layers": 1,
+            "num_decoder_layers": 1,
+        },
+        data={
+            "vocabulary": str(vocabulary_folder),
+            "batch_size": 16,
+            "input_length": 48,
+            "target_length": 64,
+            "chunk_length": 32,
+            "shards": 2,
+        },
+        optimizer={"warmup_steps": 2},
+        training={"num_steps": 6, "log_every": 2, "save_every": 3, "evaluate_every": 0},
+        evaluation={"max_batches": 2, "batch_size": 16},
     )

@@ -10,10 +10,10 @@ import seqio
 import tensorflow as tf
 
 from denoise_jax.corruption import keys
-from denoise_jax.data.framing import frame_pairs
-from denoise_jax.data.sentences import split_sentences
-from denoise_jax.data.seqio_vocabulary import seqio_vocabulary
+from denoise_jax.data.sentence_splitting import split_sentences
+from denoise_jax.data.special_tokens import frame_pairs
 from denoise_jax.errors import DataError
+from denoise_jax.vocabulary.seqio import seqio_vocabulary
 
 GAP = "..."  # stands in a cloze question for the words that were cut out
 

@@ -16,11 +16,11 @@ import seqio
 import tensorflow as tf
 
 from denoise_jax.config import DataConfig
-from denoise_jax.data import tasks
+from denoise_jax.data import registry
 from denoise_jax.data.packing import DenoisingFeatureConverter
 from denoise_jax.data.preprocessors import Reading
-from denoise_jax.data.vocabulary import Vocabulary
 from denoise_jax.errors import ConfigError, DataError
+from denoise_jax.vocabulary.base import Vocabulary
 
 Batch = dict[str, np.ndarray]
 
@@ -47,7 +47,7 @@ class TrainLoader:
         self._task, self._num_shards = config.task, config.shards
         self._can_be_saved = False
         self._shards = _shards_of_this_host(config.shards)
-        task = tasks.find(config.task, config.task_modules, str(vocabulary.path))
+        task = registry.find_task(config.task, config.task_modules, str(vocabulary.path))
         self._iterators: list[tf.data.Iterator] = []
         for shard in self._shards:
             rows = _rows(task, split, config, vocabulary, num_classes, shard, training=True)
@@ -128,7 +128,7 @@ def evaluation_batches(
 
     The last batch is filled up with empty rows; with several hosts, every host gives as many batches.
     """
-    task = tasks.find(config.task, config.task_modules, str(vocabulary.path))
+    task = registry.find_task(config.task, config.task_modules, str(vocabulary.path))
     num_hosts = jax.process_count()
     if batch_size % num_hosts:
         raise ConfigError(f"evaluation batch size {batch_size} is no multiple of the {num_hosts} hosts")
@@ -158,10 +158,10 @@ def _rows(
     per_step = config.batch_size
     if config.pack:
         per_step = config.tokens_per_step or config.batch_size * config.target_length
-    examples = tasks.open_shard(
+    examples = registry.open_shard(
         task,
         split,
-        lengths={"inputs": config.input_length, "targets": config.piece_length},
+        lengths={"inputs": config.input_length, "targets": config.max_chunk_length},
         num_shards=config.shards if training else 1,
         seed=config.seed if training else 0,
         training=training,

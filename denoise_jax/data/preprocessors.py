@@ -19,12 +19,12 @@ import tensorflow as tf
 from denoise_jax.corruption import keys, presets, record
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.symbols import Symbols
-from denoise_jax.data.framing import frame_of, framed, framed_text, opening_of
 from denoise_jax.data.grouping import greedy_groups
-from denoise_jax.data.sentences import split_sentences
-from denoise_jax.data.seqio_vocabulary import SeqioTokenizers, is_ours, of_seqio, seqio_vocabulary
-from denoise_jax.data.vocabulary import EOS_ID, ROTATION, Vocabulary
+from denoise_jax.data.sentence_splitting import split_sentences
+from denoise_jax.data.special_tokens import frame_of, framed, framed_text, opening_of
 from denoise_jax.errors import DataError
+from denoise_jax.vocabulary.base import EOS_ID, ROTATION, Vocabulary
+from denoise_jax.vocabulary.seqio import SeqioTokenizers, is_ours, of_seqio, seqio_vocabulary
 
 WINDOW = 64  # examples that are given noise together; part of what a run's noise depends on
 

@@ -9,12 +9,12 @@ from jax.sharding import Mesh
 
 from denoise_jax.config import Config
 from denoise_jax.data.loader import evaluation_batches
-from denoise_jax.data.vocabulary import Vocabulary
 from denoise_jax.errors import DataError
 from denoise_jax.parallel.mesh import batch_shards
 from denoise_jax.parallel.sharding import global_batch
 from denoise_jax.target_kinds import HIDDEN, VISIBLE, TargetKind
 from denoise_jax.training.step import BATCH, make_evaluation_step
+from denoise_jax.vocabulary.base import Vocabulary
 
 GROUPS = {"visible": VISIBLE, "hidden": HIDDEN}
 
@@ -26,7 +26,7 @@ class Evaluator:
         self._config, self._vocabulary, self._mesh = config, vocabulary, mesh
         rows, shards = config.evaluation.batch_size or config.data.batch_size, batch_shards(mesh)
         self._batch_size = -(-rows // shards) * shards  # the last batch is filled up with empty rows anyway
-        self._step = make_evaluation_step(config, len(vocabulary), mesh)
+        self._step = make_evaluation_step(config, mesh)
 
     def measure(self, params: Mapping, split: str, max_batches: int | None = None) -> dict:
         """One pass over `split`, or `max_batches` of it.

@@ -8,15 +8,15 @@ import jax
 import numpy as np
 import seqio
 
-from denoise_jax.data import tasks
+from denoise_jax.data import registry
 from denoise_jax.data.loader import evaluation_batches
 from denoise_jax.data.preprocessors import Reading
 from denoise_jax.errors import DataError
-from denoise_jax.evaluation.generate import generate
-from denoise_jax.evaluation.load import Model
-from denoise_jax.model.transformer import module
+from denoise_jax.generation.prompts import generate
+from denoise_jax.model.transformer import bind_params
 from denoise_jax.parallel.mesh import batch_shards
 from denoise_jax.parallel.sharding import global_batch
+from denoise_jax.runs.load_model import LoadedModel
 from denoise_jax.training.step import MODEL_INPUTS
 
 
@@ -33,7 +33,7 @@ class Prediction:
 
 
 def predict(
-    model: Model,
+    model: LoadedModel,
     split: str,
     *,
     max_examples: int | None = None,
@@ -53,14 +53,14 @@ def predict(
       DataError: a mixture, a task without such metrics, or a split without examples.
     """
     config = model.config
-    task = tasks.find(config.data.task, config.data.task_modules, str(model.vocabulary.path))
+    task = registry.find_task(config.data.task, config.data.task_modules, str(model.vocabulary.path))
     if isinstance(task, seqio.Mixture):
         names = ", ".join(sorted(member.name for member in task.tasks))
         raise DataError(f"predictions are of one task, and {task.name!r} is a mixture; give one of {names}")
     if not task.predict_metric_fns:
         raise DataError(
             f"task {task.name!r} has no metric for predictions: give its registration metric_fns=[...], "
-            "functions of (targets, predictions) such as those in denoise_jax/data/scores.py"
+            "functions of (targets, predictions) such as those in denoise_jax/data/string_metrics.py"
         )
     examples = list(itertools.islice(_examples(model, task, split), max_examples))
     if not examples:
@@ -88,13 +88,13 @@ def predict(
     return predictions, metrics
 
 
-def _examples(model: Model, task: seqio.Task, split: str) -> Iterator[dict[str, np.ndarray]]:
+def _examples(model: LoadedModel, task: seqio.Task, split: str) -> Iterator[dict[str, np.ndarray]]:
     """One pass over the split, as rows without packing would have it."""
     data = model.config.data
-    dataset = tasks.open_shard(
+    dataset = registry.open_shard(
         task,
         split,
-        lengths={"inputs": data.input_length, "targets": data.piece_length},
+        lengths={"inputs": data.input_length, "targets": data.max_chunk_length},
         num_shards=1,
         seed=0,
         training=False,
@@ -103,7 +103,7 @@ def _examples(model: Model, task: seqio.Task, split: str) -> Iterator[dict[str, 
     return dataset.as_numpy_iterator()
 
 
-def _target(model: Model, example: Mapping[str, np.ndarray]) -> str | int:
+def _target(model: LoadedModel, example: Mapping[str, np.ndarray]) -> str | int:
     """What should be written, before any postprocessing."""
     if model.config.model.num_classes is not None:
         return int(example["targets"][0])
@@ -111,7 +111,7 @@ def _target(model: Model, example: Mapping[str, np.ndarray]) -> str | int:
     return model.vocabulary.decode(example["targets"]) if text is None else text.decode("utf-8")
 
 
-def _classes(model: Model, split: str, batch_size: int) -> Iterator[int]:
+def _classes(model: LoadedModel, split: str, batch_size: int) -> Iterator[int]:
     """The likeliest class of each example of the split, in order."""
     config, shards = model.config, batch_shards(model.mesh)
     classes = config.model.num_classes
@@ -119,7 +119,7 @@ def _classes(model: Model, split: str, batch_size: int) -> Iterator[int]:
 
     @jax.jit
     def guess(params, batch):
-        return module(config.model, len(model.vocabulary), params)(batch).argmax(axis=-1)
+        return bind_params(config.model, params)(batch).argmax(axis=-1)
 
     # Packed or not, rows and the segments in them are in the order of the examples.
     for batch in evaluation_batches(config.data, model.vocabulary, split, rows, num_classes=classes):

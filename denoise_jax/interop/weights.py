@@ -14,7 +14,8 @@ import numpy as np
 
 from denoise_jax.config import ModelConfig
 from denoise_jax.errors import CheckpointError
-from denoise_jax.interop.names import (
+from denoise_jax.interop.safetensors_files import DTYPES, TensorFiles
+from denoise_jax.interop.tensor_names import (
     BIAS,
     OUTPUT,
     POSITION_OFFSET,
@@ -25,7 +26,6 @@ from denoise_jax.interop.names import (
     leaf_shapes,
     parts,
 )
-from denoise_jax.interop.tensors import DTYPES, TensorFiles
 
 # Version numbers that fairseq left in old files.
 _IGNORED = ("encoder.version", "decoder.version")
@@ -37,7 +37,7 @@ def read_params(
     files: TensorFiles,
     config: ModelConfig,
     rows: int,
-    original_ids: np.ndarray,
+    hf_ids: np.ndarray,
     *,
     resize_vocabulary: bool = False,
     track: Track = iter,
@@ -46,7 +46,7 @@ def read_params(
 
     Args:
       rows: of their token table, as their config.json says.
-      original_ids: int [len(vocabulary)]; the row of their table for each of our ids.
+      hf_ids: int [len(vocabulary)]; the row of their table for each of our ids.
       resize_vocabulary: accept that `rows` is not the size of the vocabulary: rows beyond it are dropped, and
         a token without a row gets the mean of all rows.
 
@@ -54,10 +54,10 @@ def read_params(
       CheckpointError: a tensor is missing, not expected, of another shape, or not the copy that it should
         be; or `rows` is not the size of the vocabulary.
     """
-    if rows != len(original_ids) and not resize_vocabulary:
+    if rows != len(hf_ids) and not resize_vocabulary:
         raise CheckpointError(
             f"{files.folder}: the token table has {rows} rows (vocab_size), the tokenizer "
-            f"{len(original_ids)} tokens; with --resize-vocabulary rows beyond the tokenizer are dropped, "
+            f"{len(hf_ids)} tokens; with --resize-vocabulary rows beyond the tokenizer are dropped, "
             "and tokens without a row get the mean of all rows"
         )
     wanted = list(parts(config, rows))
@@ -65,12 +65,10 @@ def read_params(
     _check_names(files, {source if part.name == TABLE else part.name for part in wanted})
     _check_copies(files, config, source)
     _check_bias(files, rows)
-    leaves = {
-        path: np.zeros(shape, np.float32) for path, shape in leaf_shapes(config, len(original_ids)).items()
-    }
+    leaves = {path: np.zeros(shape, np.float32) for path, shape in leaf_shapes(config).items()}
     for part in track(wanted):
         tensor = _read(files, source if part.name == TABLE else part.name, part.shape)
-        _put(leaves[part.path], part, tensor, original_ids)
+        _put(leaves[part.path], part, tensor, hf_ids)
     return _nested(leaves)
 
 
@@ -83,49 +81,49 @@ def compute_dtype(files: TensorFiles) -> str:
     return "bfloat16" if table and files.dtype(table) == "bfloat16" else "float32"
 
 
-def _put(leaf: np.ndarray, part: Part, tensor: np.ndarray, original_ids: np.ndarray) -> None:
+def _put(leaf: np.ndarray, part: Part, tensor: np.ndarray, hf_ids: np.ndarray) -> None:
     """Writes one of their tensors to its place in a leaf of ours."""
     if part.kind == "tokens":
-        leaf[: len(original_ids)] = _rows(tensor, original_ids)
+        leaf[: len(hf_ids)] = _rows(tensor, hf_ids)
     elif part.kind == "output":
-        leaf[:, : len(original_ids)] = _rows(tensor, original_ids).T
+        leaf[:, : len(hf_ids)] = _rows(tensor, hf_ids).T
     elif part.kind == "positions":
         leaf[:] = tensor[POSITION_OFFSET:]
     else:
         leaf[... if part.layer is None else part.layer] = tensor.T
 
 
-def _rows(table_VD: np.ndarray, original_ids: np.ndarray) -> np.ndarray:
+def _rows(table_VD: np.ndarray, hf_ids: np.ndarray) -> np.ndarray:
     """The table in the order of our ids; the mean row where it has none."""
-    missing = original_ids >= len(table_VD)
-    rows_WD = table_VD[np.where(missing, 0, original_ids)]
+    missing = hf_ids >= len(table_VD)
+    rows_WD = table_VD[np.where(missing, 0, hf_ids)]
     if missing.any():
         rows_WD[missing] = table_VD.mean(axis=0, dtype=np.float64).astype(np.float32)
     return rows_WD
 
 
 def tensors(
-    params: Mapping, config: ModelConfig, original_ids: np.ndarray, dtype: str = "float32"
+    params: Mapping, config: ModelConfig, hf_ids: np.ndarray, dtype: str = "float32"
 ) -> Iterator[tuple[str, np.ndarray]]:
     """(name, array) of each of their tensors, in the order of `tensor_sizes`; made when asked for.
 
     `params` are NumPy arrays, nested as ours are. CheckpointError for a number that `dtype` cannot hold.
     """
-    for part, name in _written(config, len(original_ids)):
+    for part, name in _written(config, len(hf_ids)):
         if part is None:
-            yield name, np.zeros((1, len(original_ids)), DTYPES[dtype])
+            yield name, np.zeros((1, len(hf_ids)), DTYPES[dtype])
             continue
         leaf = functools.reduce(lambda node, word: node[word], part.path, params)
-        tensor = _take(leaf if part.layer is None else leaf[part.layer], part, original_ids)
+        tensor = _take(leaf if part.layer is None else leaf[part.layer], part, hf_ids)
         yield name, _cast(tensor, name, dtype)
 
 
-def _take(leaf: np.ndarray, part: Part, original_ids: np.ndarray) -> np.ndarray:
+def _take(leaf: np.ndarray, part: Part, hf_ids: np.ndarray) -> np.ndarray:
     """One of their tensors from a leaf of ours (of a layer, where it has layers)."""
     if part.kind in ("tokens", "output"):
         table_WD = leaf if part.kind == "tokens" else leaf.T
         table_VD = np.empty(part.shape, np.float32)
-        table_VD[original_ids] = table_WD[: len(original_ids)]
+        table_VD[hf_ids] = table_WD[: len(hf_ids)]
         return table_VD
     if part.kind == "positions":
         return np.concatenate([np.zeros((POSITION_OFFSET, leaf.shape[1]), np.float32), leaf])

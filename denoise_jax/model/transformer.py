@@ -35,11 +35,6 @@ def identity(x: jax.Array, kind: str) -> jax.Array:
     return x
 
 
-def padded_vocab_size(config: ModelConfig, vocab_size: int) -> int:
-    """Rows of the token table, V: the vocabulary rounded up to a multiple of `vocab_multiple`."""
-    return -(-vocab_size // config.vocab_multiple) * config.vocab_multiple
-
-
 class Stack(nnx.Module):
     """One side of the model: positions, embedding norm and layers stacked on a leading axis.
 
@@ -137,8 +132,8 @@ class Stack(nnx.Module):
 class Embedding(nnx.Module):
     """The token table, padded to `vocab_multiple` rows; both sides read it, and the output where tied."""
 
-    def __init__(self, config: ModelConfig, vocab_size: int, rngs: nnx.Rngs):
-        shape = padded_vocab_size(config, vocab_size), config.embed_dim
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        shape = config.padded_vocab_size, config.embed_dim
         self.tokens = nnx.Param(config.init_std * jax.random.normal(rngs.params(), shape))
         self.scale = config.embed_dim**0.5 if config.scale_embedding else 1.0
 
@@ -155,17 +150,17 @@ class EncoderDecoder(nnx.Module):
     head, "classes".
     """
 
-    def __init__(self, config: ModelConfig, vocab_size: int, rngs: nnx.Rngs):
-        self.embedding = Embedding(config, vocab_size, rngs)
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        self.embedding = Embedding(config, rngs)
         self.encoder = Stack(config, EncoderLayer, config.num_encoder_layers, config.encoder_layer_drop, rngs)
         self.decoder = Stack(config, DecoderLayer, config.num_decoder_layers, config.decoder_layer_drop, rngs)
         if config.num_classes is not None:
             self.classifier = Classifier(config, rngs)
         elif not config.tie_embeddings:
-            columns = padded_vocab_size(config, vocab_size)
-            self.output = make_linear(config, rngs, config.embed_dim, columns, use_bias=False)
+            self.output = make_linear(
+                config, rngs, config.embed_dim, config.padded_vocab_size, use_bias=False
+            )
         self.config = config
-        self.vocab_size = vocab_size
 
     def encode(
         self,
@@ -215,9 +210,9 @@ class EncoderDecoder(nnx.Module):
         else:
             logits_BTV = self.output(hidden_BTD)
         columns = logits_BTV.shape[-1]
-        if columns == self.vocab_size:
+        if columns == self.config.vocab_size:
             return logits_BTV
-        return jnp.where((jnp.arange(columns) < self.vocab_size)[None, None], logits_BTV, NEVER)
+        return jnp.where((jnp.arange(columns) < self.config.vocab_size)[None, None], logits_BTV, NEVER)
 
     def __call__(
         self,
@@ -255,9 +250,9 @@ class EncoderDecoder(nnx.Module):
         return constrain(self.logits(hidden_BTD), "logits")
 
 
-def init_params(config: ModelConfig, vocab_size: int, key: jax.Array) -> dict:
+def init_params(config: ModelConfig, key: jax.Array) -> dict:
     """Fresh float32 parameters, a plain nested dict. Pure: jit it with `out_shardings` for a mesh."""
-    model = EncoderDecoder(config, vocab_size, nnx.Rngs(key))
+    model = EncoderDecoder(config, nnx.Rngs(key))
     return nnx.to_pure_dict(nnx.state(model, nnx.Param))
 
 
@@ -266,18 +261,18 @@ def _paths(params: Mapping) -> list[str]:
 
 
 @functools.lru_cache
-def _definition(config: ModelConfig, vocab_size: int) -> tuple[nnx.GraphDef, list[str]]:
-    graphdef, params = nnx.split(nnx.eval_shape(lambda: EncoderDecoder(config, vocab_size, nnx.Rngs(0))))
+def _definition(config: ModelConfig) -> tuple[nnx.GraphDef, list[str]]:
+    graphdef, params = nnx.split(nnx.eval_shape(lambda: EncoderDecoder(config, nnx.Rngs(0))))
     return graphdef, _paths(nnx.to_pure_dict(params))
 
 
-def module(config: ModelConfig, vocab_size: int, params: Mapping) -> EncoderDecoder:
+def bind_params(config: ModelConfig, params: Mapping) -> EncoderDecoder:
     """The model with these parameters. Cheap: only the first call for a configuration builds anything.
 
     Raises ValueError, with the names, where the parameters are not those of the configuration: `nnx.merge`
     itself goes by their order alone.
     """
-    graphdef, expected = _definition(config, vocab_size)
+    graphdef, expected = _definition(config)
     found = _paths(params)
     if found != expected:
         missing, unexpected = sorted({*expected} - {*found}), sorted({*found} - {*expected})

@@ -16,20 +16,19 @@ from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
 from denoise_jax.config import Config
-from denoise_jax.data import vocabulary as vocabularies
 from denoise_jax.data.loader import TrainLoader
-from denoise_jax.data.vocabulary import Vocabulary
 from denoise_jax.errors import CheckpointError, ConfigError, DataError, UserError
 from denoise_jax.parallel.mesh import BATCH_AXES, check_batch
 from denoise_jax.parallel.sharding import global_batch
-from denoise_jax.training.checkpoint import Checkpointer
-from denoise_jax.training.metrics import open_writers, write_all
+from denoise_jax.runs.checkpoint import Checkpointer
+from denoise_jax.runs.run_folder import CHECKPOINTS
 from denoise_jax.training.optimizer import make_optimizer, make_schedule
 from denoise_jax.training.preemption import StopSignal
 from denoise_jax.training.progress import RunProgress
-from denoise_jax.training.run_folder import CHECKPOINTS
 from denoise_jax.training.state import State, abstract_state, count_parameters, create_state
 from denoise_jax.training.step import BATCH, make_train_step
+from denoise_jax.training.writers import open_writers, write_all
+from denoise_jax.vocabulary.base import Vocabulary
 
 Validate = Callable[[Mapping], dict[str, float]]  # parameters → values
 
@@ -65,10 +64,10 @@ class Trainer:
         rows = config.data.batch_size // config.training.accumulation_steps
         check_batch(mesh, rows, "data.batch_size / training.accumulation_steps")
         self.console = console if jax.process_index() == 0 else Console(quiet=True)
-        self.files = vocabularies.files(vocabulary)
+        self.files = vocabulary.files()
         self.schedule = make_schedule(config.optimizer, config.training.num_steps)
         optimizer = make_optimizer(config.optimizer, config.training.num_steps)
-        target = abstract_state(config, len(vocabulary), optimizer, mesh)
+        target = abstract_state(config, optimizer, mesh)
         self.loader = TrainLoader(config.data, vocabulary, num_classes=config.model.num_classes)
         self.checkpoints = Checkpointer(folder / CHECKPOINTS, config.training)
         self.state = self._restore(target) or create_state(
@@ -80,9 +79,7 @@ class Trainer:
                 f"training.num_steps={config.training.num_steps} is below the {self.step} updates that "
                 f"the run in {folder} has done"
             )
-        self.train_step = self._compile(
-            make_train_step(config, len(vocabulary), optimizer, mesh, target), target
-        )
+        self.train_step = self._compile(make_train_step(config, optimizer, mesh, target), target)
         self.writers = open_writers(folder, config, self.first)
         self.pending: dict[str, jax.Array] | None = None
         self.window = LogWindow()

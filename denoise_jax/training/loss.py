@@ -7,7 +7,7 @@ classes. B batch, T target, V vocabulary or classes, K kinds of target tokens (`
 import jax
 import jax.numpy as jnp
 
-from denoise_jax.config import OptimizerConfig
+from denoise_jax.config import LossConfig
 from denoise_jax.target_kinds import HIDDEN, VISIBLE, TargetKind
 
 Sums = dict[str, jax.Array]
@@ -48,7 +48,7 @@ def token_losses(
 
 
 def training_sums(
-    logits_BTV: jax.Array, batch, config: OptimizerConfig, vocab_size: int
+    logits_BTV: jax.Array, batch, config: LossConfig, vocab_size: int
 ) -> tuple[jax.Array, Sums]:
     """Sum of the objective over the targets of a (micro)batch, and sums for the log."""
     targets_BT = batch["decoder_target_tokens"]

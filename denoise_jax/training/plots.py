@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from denoise_jax.training.metrics import JSONL, read_lines
-from denoise_jax.training.run_folder import PLOTS
+from denoise_jax.runs.run_folder import PLOTS
+from denoise_jax.training.writers import JSONL, read_lines
 
 # What is drawn of a validation, as far as it was measured: name, what it is called, colour.
 _ACCURACIES = (

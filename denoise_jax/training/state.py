@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from denoise_jax.config import Config
 from denoise_jax.model.transformer import init_params
 from denoise_jax.parallel.sharding import state_shardings
-from denoise_jax.training.initialise import graft
+from denoise_jax.runs.warm_start import graft
 
 # {"params": nested dict, float32; "opt_state": optax's; "step": int32; "key": uint32 [2], dropout}
 State = dict
@@ -18,7 +18,6 @@ State = dict
 
 def init_state(
     config: Config,
-    vocab_size: int,
     optimizer: optax.GradientTransformation,
     given: Mapping | None = None,
 ) -> State:
@@ -27,7 +26,7 @@ def init_state(
     The parameters are `given` as far as they go (see `graft`), where a run begins with those of another.
     """
     init_key, dropout_key = jax.random.split(jax.random.key(config.training.seed))
-    params = init_params(config.model, vocab_size, init_key)
+    params = init_params(config.model, init_key)
     if given is not None:
         params = graft(params, given)
     return {
@@ -38,11 +37,9 @@ def init_state(
     }
 
 
-def abstract_state(
-    config: Config, vocab_size: int, optimizer: optax.GradientTransformation, mesh: Mesh
-) -> State:
+def abstract_state(config: Config, optimizer: optax.GradientTransformation, mesh: Mesh) -> State:
     """Shapes, dtypes and shardings of the state: the target of a restore, and the step's layouts."""
-    shapes = jax.eval_shape(lambda: init_state(config, vocab_size, optimizer))
+    shapes = jax.eval_shape(lambda: init_state(config, optimizer))
     shardings = state_shardings(shapes, mesh, shard_moments=config.parallel.shard_moments)
     return jax.tree.map(
         lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
@@ -53,7 +50,6 @@ def abstract_state(
 
 def create_state(
     config: Config,
-    vocab_size: int,
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     given: Mapping | None = None,
@@ -62,11 +58,11 @@ def create_state(
 
     Its layouts are given to jit: without them Adam's moments are replicated.
     """
-    target = abstract_state(config, vocab_size, optimizer, mesh)
+    target = abstract_state(config, optimizer, mesh)
     out_shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
 
     def make(given: Mapping | None) -> State:
-        return init_state(config, vocab_size, optimizer, given)
+        return init_state(config, optimizer, given)
 
     return jax.jit(make, out_shardings=out_shardings)(given)
 

@@ -9,7 +9,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from denoise_jax.config import Config
-from denoise_jax.model.transformer import module
+from denoise_jax.model.transformer import bind_params
 from denoise_jax.parallel.mesh import BATCH_AXES
 from denoise_jax.parallel.sharding import constrain_to
 from denoise_jax.training.loss import evaluation_sums, training_sums
@@ -27,7 +27,7 @@ BATCH = (*MODEL_INPUTS, "decoder_target_tokens", "decoder_target_kind")
 
 
 def make_train_step(
-    config: Config, vocab_size: int, optimizer: optax.GradientTransformation, mesh: Mesh, target: State
+    config: Config, optimizer: optax.GradientTransformation, mesh: Mesh, target: State
 ) -> Callable:
     """Jitted (state, batch) → (state, metrics); the old state's memory is reused.
 
@@ -45,9 +45,11 @@ def make_train_step(
     constrain = constrain_to(mesh)
 
     def objective(params, batch, key):
-        model = module(config.model, vocab_size, params)
+        model = bind_params(config.model, params)
         logits_BTV = model(batch, dropout_key=key, constrain=constrain)
-        return training_sums(logits_BTV, batch, config.optimizer, config.model.num_classes or vocab_size)
+        return training_sums(
+            logits_BTV, batch, config.loss, config.model.num_classes or config.model.vocab_size
+        )
 
     gradient = jax.grad(objective, has_aux=True)
 
@@ -90,12 +92,12 @@ def make_train_step(
     )
 
 
-def make_evaluation_step(config: Config, vocab_size: int, mesh: Mesh) -> Callable:
+def make_evaluation_step(config: Config, mesh: Mesh) -> Callable:
     """Jitted (params, batch) → sums of `evaluation_sums`, the same on every device."""
     constrain = constrain_to(mesh)
 
     def step(params, batch):
-        logits_BTV = module(config.model, vocab_size, params)(batch, constrain=constrain)
+        logits_BTV = bind_params(config.model, params)(batch, constrain=constrain)
         return evaluation_sums(logits_BTV, batch)
 
     return jax.jit(step, out_shardings=NamedSharding(mesh, P()))

@@ -9,10 +9,10 @@ import pytest
 @pytest.fixture(scope="session")
 def read_task() -> Callable[..., list[dict]]:
     """read_task(task): its examples, in NumPy, of `limit` and `input_limit` tokens at most."""
-    from denoise_jax.data import preprocessors, tasks
+    from denoise_jax.data import preprocessors, registry
 
     def run(task, *, limit=40, input_limit=80, seed=0, num_shards=1, **how):
-        dataset = tasks.open_shard(
+        dataset = registry.open_shard(
             task,
             "train",
             lengths={"inputs": input_limit, "targets": limit},
@@ -78,7 +78,7 @@ def _folder(folder: Path, tokenizer, model_type: str) -> Path:
 
 def _imported(source: Path, folder: Path) -> Path:
     """A vocabulary folder made from one of Hugging Face's."""
-    from denoise_jax.data.huggingface_tokenizer import from_huggingface
+    from denoise_jax.interop.tokenizer_import import from_huggingface
 
     folder.mkdir()
     for name, content in from_huggingface(source).items():

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from denoise_jax.data import finetuning, tasks
+from denoise_jax.data import finetuning, registry
 from denoise_jax.data.finetuning import GAP
 from denoise_jax.data.preprocessors import Reading
-from denoise_jax.data.vocabulary import EOS_ID, load
 from denoise_jax.errors import DataError
+from denoise_jax.vocabulary.base import EOS_ID
+from denoise_jax.vocabulary.load import load_vocabulary
 from tasks.finetune import CENTURY_NAMES  # registers them
 
 
@@ -78,7 +79,7 @@ def test_cloze_answers_stand_in_the_context_and_fill_the_question(speeches):
 
 
 def _open(task, split="validation"):
-    return tasks.open_shard(
+    return registry.open_shard(
         task,
         split,
         lengths={"inputs": 40, "targets": 12},
@@ -90,9 +91,9 @@ def _open(task, split="validation"):
 
 
 def test_registered_tasks_give_ids_that_end(vocabulary_folder):
-    vocabulary = load(vocabulary_folder)
+    vocabulary = load_vocabulary(vocabulary_folder)
     names, classes = (
-        list(_open(tasks.find(name, (), str(vocabulary_folder))).as_numpy_iterator())
+        list(_open(registry.find_task(name, (), str(vocabulary_folder))).as_numpy_iterator())
         for name in ("quickstart_century", "quickstart_century_classes")
     )
     for one, two in zip(names, classes, strict=True):
@@ -100,12 +101,14 @@ def test_registered_tasks_give_ids_that_end(vocabulary_folder):
         assert len(one["inputs"]) <= 40 and one["inputs"][-1] == EOS_ID
         (number,) = two["targets"]
         assert vocabulary.decode(one["targets"]) == CENTURY_NAMES[number]
-    for example in _open(tasks.find("quickstart_cloze_qa", (), str(vocabulary_folder))).as_numpy_iterator():
+    for example in _open(
+        registry.find_task("quickstart_cloze_qa", (), str(vocabulary_folder))
+    ).as_numpy_iterator():
         assert example["targets"][-1] == EOS_ID and len(example["targets"]) <= 12
 
 
 def test_targets_have_to_be_what_the_model_writes():
-    text, classes = (tasks.find(f"quickstart_century{end}", ()) for end in ("", "_classes"))
+    text, classes = (registry.find_task(f"quickstart_century{end}", ()) for end in ("", "_classes"))
     finetuning.check_classes(text, None)
     finetuning.check_classes(classes, 4)
     with pytest.raises(DataError, match="'quickstart_century' are text, but model.num_classes=4"):

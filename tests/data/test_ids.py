@@ -8,10 +8,10 @@ import tensorflow as tf
 from denoise_jax.corruption.record import Op
 from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.data import preprocessors
-from denoise_jax.data.seqio_vocabulary import seqio_vocabulary
-from denoise_jax.data.vocabulary import EOS_ID
 from denoise_jax.errors import DataError
 from denoise_jax.target_kinds import TargetKind
+from denoise_jax.vocabulary.base import EOS_ID
+from denoise_jax.vocabulary.seqio import seqio_vocabulary
 
 
 def _ids_task(texts, vocabulary, corruption, length=None, **options):

@@ -13,7 +13,7 @@ import seqio
 import tensorflow as tf
 
 from denoise_jax.corruption.record import TargetNoise
-from denoise_jax.data import preprocessors, tasks
+from denoise_jax.data import preprocessors, registry
 
 COUNT = 33 * preprocessors.WINDOW  # 2112 examples in each stream
 TEXT = "We meet tonight at a crossroads. The union is strong. Let us go on together. Our work is not done."
@@ -36,7 +36,9 @@ def _read(name, preset, vocabulary_folder, shard):
     )
     how = preprocessors.Reading(shard=shard, with_text=True)
     lengths = {"inputs": 256, "targets": 128}
-    dataset = tasks.open_shard(task, "train", lengths=lengths, num_shards=2, seed=7, training=False, how=how)
+    dataset = registry.open_shard(
+        task, "train", lengths=lengths, num_shards=2, seed=7, training=False, how=how
+    )
     examples = list(dataset.as_numpy_iterator())
     assert len({example["text"].tobytes() for example in examples}) == 1
     noise = np.stack([example["text_noise"] for example in examples]) != TargetNoise.VISIBLE

@@ -7,17 +7,17 @@ import tensorflow as tf
 
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.rates import Linear
-from denoise_jax.data import loader, preprocessors, tasks
-from denoise_jax.data.vocabulary import load
+from denoise_jax.data import loader, preprocessors, registry
 from denoise_jax.errors import DataError
 from denoise_jax.target_kinds import TargetKind
+from denoise_jax.vocabulary.load import load_vocabulary
 
 SIGNATURE = {"text": tf.TensorSpec([], tf.string)}
 
 
 @pytest.fixture(scope="module")
 def own(vocabulary_folder):
-    return load(vocabulary_folder)
+    return load_vocabulary(vocabulary_folder)
 
 
 def _assert_same(first, second):
@@ -46,7 +46,7 @@ def test_a_curriculum_rises_with_the_steps_and_goes_on_where_it_was(tiny_config,
     if "curriculum" not in seqio.TaskRegistry.names():
         seqio.TaskRegistry.add(
             "curriculum",
-            source=tasks.find("quickstart", ["tasks"]).source,
+            source=registry.find_task("quickstart", ["tasks"]).source,
             preprocessors=preprocessors.denoising("curriculum", curriculum),
             output_features=preprocessors.output_features(str(own.path)),
             shuffle_buffer_size=8,

@@ -9,7 +9,8 @@ import seqio
 import tensorflow as tf
 
 from denoise_jax.data import preprocessors
-from denoise_jax.data.vocabulary import EOS_ID, load
+from denoise_jax.vocabulary.base import EOS_ID
+from denoise_jax.vocabulary.load import load_vocabulary
 
 LENGTHS = {"inputs": 160, "targets": 128}
 PRESETS = ("bart_paper", "t5_span")
@@ -102,7 +103,7 @@ def test_seqios_own_converter_makes_whole_rows(preset):
 
 
 def test_a_mixture_reads_as_its_tasks_do(vocabulary_folder):
-    sentinel = load(vocabulary_folder).sentinel_ids[0]
+    sentinel = load_vocabulary(vocabulary_folder).sentinel_ids[0]
     rows = rows_of("elsewhere", False)
     assert {*rows[0]} == {*TOKENS}
     segments = list(segments_of(rows))

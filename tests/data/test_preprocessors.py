@@ -13,11 +13,12 @@ from denoise_jax.corruption.presets import PRESETS
 from denoise_jax.corruption.rates import Linear
 from denoise_jax.corruption.record import TargetNoise
 from denoise_jax.corruption.span_corruption import span_corruption
-from denoise_jax.data import preprocessors, tasks
+from denoise_jax.data import preprocessors, registry
 from denoise_jax.data.packing import DenoisingFeatureConverter
-from denoise_jax.data.vocabulary import EOS_ID, load
 from denoise_jax.errors import DataError
 from denoise_jax.target_kinds import TargetKind
+from denoise_jax.vocabulary.base import EOS_ID
+from denoise_jax.vocabulary.load import load_vocabulary
 
 LIMIT = 40
 
@@ -84,7 +85,7 @@ def test_sentences_count_from_one_in_every_piece(pieces):
 
 
 def test_examples_close_with_eos_and_carry_provenance(vocabulary_folder, speeches, read_task):
-    mask = load(vocabulary_folder).mask_id
+    mask = load_vocabulary(vocabulary_folder).mask_id
     examples = read_task(_task("a", speeches[:1], vocabulary_folder))
     assert len(examples) > 100
     for example in examples:
@@ -158,7 +159,7 @@ def _mixture(vocabulary_folder, speeches, corruption, rates, language=None):
             output_features=preprocessors.output_features("nowhere"),
         )
     mixture = seqio.Mixture(f"mixed_{tag}", list(zip(names, rates, strict=True)))
-    return tasks.with_vocabulary(mixture, str(vocabulary_folder))
+    return registry.with_vocabulary(mixture, str(vocabulary_folder))
 
 
 def test_mixture_keeps_provenance_and_takes_another_vocabulary(vocabulary_folder, speeches, read_task):
@@ -167,10 +168,10 @@ def test_mixture_keeps_provenance_and_takes_another_vocabulary(vocabulary_folder
 
 
 def test_starts_of_decoders_pass_through_a_mixture_and_packing(vocabulary_folder, speeches):
-    language = load(vocabulary_folder).symbol_id("en_XX")
+    language = load_vocabulary(vocabulary_folder).symbol_id("en_XX")
     mixture = _mixture(vocabulary_folder, speeches, "mbart", [0.5, 0.5], language="en_XX")
     lengths = {"inputs": 2 * LIMIT, "targets": 2 * LIMIT}
-    dataset = tasks.open_shard(
+    dataset = registry.open_shard(
         mixture, "train", lengths=lengths, num_shards=1, seed=0, training=False, how=preprocessors.Reading()
     )
     rows = DenoisingFeatureConverter(bos_id=3)(dataset.take(50), lengths)
@@ -249,7 +250,7 @@ def test_long_outputs_are_cut_before_eos(vocabulary_folder, speeches, read_task)
 
 def test_language_tokens_close_both_sides_and_start_the_decoder(vocabulary_folder, speeches, read_task):
     """As mBART: sentences end in </s>, which travels with them, and nothing but the language closes."""
-    language = load(vocabulary_folder).symbol_id("en_XX")
+    language = load_vocabulary(vocabulary_folder).symbol_id("en_XX")
     task = _task("a", speeches[:1], vocabulary_folder, "mbart", language="en_XX")
     ends = 0
     for example in read_task(task, with_text=True):
@@ -286,12 +287,12 @@ def test_schedules_follow_the_tokens_of_the_shard(vocabulary_folder, speeches, r
 
 
 def test_centuries_are_sampled_by_size_to_the_power_of_seven_tenths():
-    mixture = tasks.find("quickstart_mbart_centuries", ["tasks"])
+    mixture = registry.find_task("quickstart_mbart_centuries", ["tasks"])
     rates = [mixture.get_rate(task) for task in mixture.tasks]
     counts = [task.num_input_examples("train") for task in mixture.tasks]
     expected = np.power(counts, 0.7)
     np.testing.assert_allclose(np.array(rates) / sum(rates), expected / expected.sum())
-    assert sum(counts) == tasks.find("quickstart", ["tasks"]).num_input_examples("train")
+    assert sum(counts) == registry.find_task("quickstart", ["tasks"]).num_input_examples("train")
 
 
 def test_a_task_for_every_preset():
@@ -301,11 +302,11 @@ def test_a_task_for_every_preset():
 
 def test_refusals(vocabulary_folder, read_task):
     with pytest.raises(DataError, match="did you mean quickstart"):
-        tasks.find("quickstrat", ["tasks"])
+        registry.find_task("quickstrat", ["tasks"])
     with pytest.raises(DataError, match="cannot import 'no_such_module'"):
-        tasks.find("quickstart", ["no_such_module"])
+        registry.find_task("quickstart", ["no_such_module"])
     with pytest.raises(DataError, match="no split 'dev'; it has test, train, validation"):
-        tasks.check_splits(tasks.find("quickstart", ["tasks"]), ["dev"])
+        registry.check_splits(registry.find_task("quickstart", ["tasks"]), ["dev"])
     with pytest.raises(DataError, match="'a'.*did you mean bart_paper"):
         read_task(_task("a", ["text"], vocabulary_folder, corruption="bart_papr"))
     empty = seqio.Task(
@@ -315,7 +316,7 @@ def test_refusals(vocabulary_folder, read_task):
         output_features=preprocessors.output_features(str(vocabulary_folder)),
     )
     with pytest.raises(DataError, match="corpus of task 'empty', split 'train', is empty"):
-        tasks.check_splits(empty, ["train"])
+        registry.check_splits(empty, ["train"])
 
 
 def test_texts_are_what_stands_before_the_tokenizer(vocabulary_folder, tmp_path, read_task):
@@ -329,8 +330,8 @@ def test_texts_are_what_stands_before_the_tokenizer(vocabulary_folder, tmp_path,
         ],
         output_features=preprocessors.output_features(str(vocabulary_folder)),
     )
-    assert list(tasks.texts(task, "train")) == ["A line.", "Another."]
+    assert list(registry.texts(task, "train")) == ["A line.", "Another."]
     assert len(read_task(task)) == 2
     bare = task.replace(preprocessors=preprocessors.denoising("lines", "bart_paper"))
     with pytest.raises(DataError, match="a feature `text` is needed"):
-        next(tasks.texts(bare, "train"))
+        next(registry.texts(bare, "train"))

@@ -9,8 +9,8 @@ import pytest
 
 from denoise_jax.cli.main import main
 from denoise_jax.config import Config
+from denoise_jax.runs.checkpoint import Checkpointer
 from denoise_jax.training import loop
-from denoise_jax.training.checkpoint import Checkpointer
 from denoise_jax.training.optimizer import make_optimizer
 
 

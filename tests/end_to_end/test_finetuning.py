@@ -10,11 +10,11 @@ import pytest
 
 from denoise_jax.cli.main import main
 from denoise_jax.config import Config
-from denoise_jax.data import vocabulary as vocabularies
-from denoise_jax.data.vocabulary_training import train
-from denoise_jax.evaluation.load import load_model
-from denoise_jax.training.checkpoint import Checkpointer
-from denoise_jax.training.metrics import read_lines
+from denoise_jax.runs.checkpoint import Checkpointer
+from denoise_jax.runs.load_model import load_model
+from denoise_jax.training.writers import read_lines
+from denoise_jax.vocabulary.load import load_vocabulary
+from denoise_jax.vocabulary.training import train
 from tasks.finetune import CENTURY_NAMES
 
 pytestmark = pytest.mark.slow
@@ -42,7 +42,7 @@ def source(tiny_config, tmp_path_factory) -> Path:
 def _finetuning(tiny_config, folder: Path, source: Path, **sections) -> str:
     """A configuration that says nothing of the source's shape or vocabulary."""
     model = {"embed_dim": 768, "num_heads": 12, "ffn_dim": 3072, "max_positions": 96, "dropout": 0.1}
-    data = {"vocabulary": None, "input_length": 48, "target_length": 48, "document_length": None}
+    data = {"vocabulary": None, "input_length": 48, "target_length": 48, "chunk_length": None}
     training = {"num_steps": STEPS, "log_every": 5, "save_every": 20, "init_from": str(source)}
     return _write(
         tiny_config,
@@ -185,7 +185,7 @@ def test_imported_weights_are_begun_with_and_not_gone_on_with(source, tiny_confi
     (imported / "config.json").write_text(config.model_dump_json())
     shutil.copytree(source / "vocabulary", imported / "vocabulary")
     checkpoints = Checkpointer(imported / "checkpoints")
-    files = vocabularies.files(vocabularies.load(imported / "vocabulary"))
+    files = load_vocabulary(imported / "vocabulary").files()
     checkpoints.save(0, {"params": model.params}, config=config, vocabulary=files, data={})
     checkpoints.close()
     for name in (str(imported / "config.json"), "quickstart"):

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from denoise_jax.config import Config
-from denoise_jax.training.checkpoint import Checkpointer
-from denoise_jax.training.metrics import read_lines
+from denoise_jax.runs.checkpoint import Checkpointer
 from denoise_jax.training.optimizer import make_optimizer
 from denoise_jax.training.state import init_state
+from denoise_jax.training.writers import read_lines
 
 STEPS, SAVE_EVERY = 40, 10
 
@@ -77,7 +77,7 @@ def _wait_for_step(process: subprocess.Popen, folder: Path, step: int) -> None:
 
 def _final_state(config: Config, folder: Path):
     optimizer = make_optimizer(config.optimizer, config.training.num_steps)
-    shapes = jax.eval_shape(lambda: init_state(config, 512, optimizer))
+    shapes = jax.eval_shape(lambda: init_state(config, optimizer))
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     target = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes)
     return Checkpointer(folder / "checkpoints", read_only=True).restore(STEPS, target)

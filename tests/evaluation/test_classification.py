@@ -10,12 +10,12 @@ import tensorflow as tf
 from denoise_jax.config import Config, OptimizerConfig
 from denoise_jax.data import finetuning
 from denoise_jax.data.loader import evaluation_batches
-from denoise_jax.data.vocabulary import load
 from denoise_jax.errors import DataError
 from denoise_jax.evaluation.evaluate import Evaluator
-from denoise_jax.model.transformer import init_params, module
+from denoise_jax.model.transformer import bind_params, init_params
 from denoise_jax.parallel.mesh import make_mesh
 from denoise_jax.training.loss import training_sums
+from denoise_jax.vocabulary.load import load_vocabulary
 
 TASK = "test_classification"
 
@@ -59,12 +59,12 @@ def _examples_of(config: Config, vocabulary, batches: int) -> list[dict]:
 
 
 def test_packed_and_single_rows_measure_the_same(tiny_config):
-    vocabulary = load(tiny_config.data.vocabulary)
+    vocabulary = load_vocabulary(tiny_config.data.vocabulary)
     results = []
     for pack in (False, True):
         config = _config(tiny_config, pack)
         mesh = make_mesh(config.parallel, jax.devices()[:1])
-        params = init_params(config.model, len(vocabulary), jax.random.key(0))
+        params = init_params(config.model, jax.random.key(0))
         results.append(Evaluator(config, vocabulary, mesh).measure(params, "validation"))
     single, packed = results
     assert set(single) == {"split", "loss", "accuracy", "baseline_accuracy", "examples"}
@@ -77,11 +77,11 @@ def test_packed_and_single_rows_measure_the_same(tiny_config):
 
 def test_only_last_tokens_have_a_gradient(tiny_config):
     config = _config(tiny_config, pack=True)
-    vocabulary = load(tiny_config.data.vocabulary)
+    vocabulary = load_vocabulary(tiny_config.data.vocabulary)
     (batch,) = _examples_of(config, vocabulary, 1)
     batch = {name: jnp.asarray(rows) for name, rows in batch.items()}
-    params = init_params(config.model, len(vocabulary), jax.random.key(0))
-    logits_BTC = module(config.model, len(vocabulary), params)(batch)
+    params = init_params(config.model, jax.random.key(0))
+    logits_BTC = bind_params(config.model, params)(batch)
     assert logits_BTC.shape == (16, 96, 4)
 
     def objective(logits_BTC):
@@ -96,7 +96,7 @@ def test_only_last_tokens_have_a_gradient(tiny_config):
 
 def test_classes_beyond_the_head_are_told_in_one_line(tiny_config):
     config = _config(tiny_config, pack=True, num_classes=3)
-    vocabulary = load(tiny_config.data.vocabulary)
+    vocabulary = load_vocabulary(tiny_config.data.vocabulary)
     rows = evaluation_batches(config.data, vocabulary, "validation", 16, num_classes=3)
     with pytest.raises(DataError, match="'test_classification' cannot be read: classes must be 0 to 2"):
         list(rows)

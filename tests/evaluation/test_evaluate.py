@@ -12,12 +12,12 @@ from denoise_jax.corruption.deletion import token_deletion
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.sentences import sentence_permutation
 from denoise_jax.data import preprocessors
-from denoise_jax.data.vocabulary import load
 from denoise_jax.errors import DataError
 from denoise_jax.evaluation.evaluate import GROUPS, Evaluator
 from denoise_jax.model.transformer import init_params
 from denoise_jax.parallel.mesh import make_mesh
 from denoise_jax.target_kinds import TargetKind
+from denoise_jax.vocabulary.load import load_vocabulary
 
 TASK = "test_evaluate_every_kind"
 
@@ -49,9 +49,9 @@ def config(tiny_config, speeches) -> Config:
 
 def _measure(config: Config, split: str = "validation", **data) -> dict:
     config = Config.model_validate({**config.model_dump(), "data": {**config.data.model_dump(), **data}})
-    vocabulary = load(config.data.vocabulary)
+    vocabulary = load_vocabulary(config.data.vocabulary)
     mesh = make_mesh(config.parallel, jax.devices()[:1])
-    params = init_params(config.model, len(vocabulary), jax.random.key(0))
+    params = init_params(config.model, jax.random.key(0))
     return Evaluator(config, vocabulary, mesh).measure(params, split)
 
 

@@ -42,7 +42,7 @@ def vocab_size(bpe_tokenizer) -> int:
 
 
 @pytest.fixture(scope="session")
-def original_ids(vocab_size: int) -> np.ndarray:
+def hf_ids(vocab_size: int) -> np.ndarray:
     """Hugging Face's id of each of ours: padding, </s>, unknown, <s>, and the others in their order."""
     return np.array([*ORDER, *range(4, vocab_size)], np.int32)
 

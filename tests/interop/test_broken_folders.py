@@ -12,8 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 from denoise_jax.config import ModelConfig
 from denoise_jax.errors import CheckpointError
-from denoise_jax.interop.names import parts
-from denoise_jax.interop.tensors import INDEX, WEIGHTS, TensorFiles, write
+from denoise_jax.interop.safetensors_files import INDEX, WEIGHTS, TensorFiles, write
+from denoise_jax.interop.tensor_names import parts
 from denoise_jax.interop.weights import read_params, tensor_sizes, tensors
 
 IDS = np.array([1, 2, 3, 0, *range(4, 20)], np.int32)

@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 
 from denoise_jax.cli.main import main
 from denoise_jax.config import Config
-from denoise_jax.data import vocabulary as vocabularies
-from denoise_jax.evaluation.load import load_model
-from denoise_jax.model.transformer import init_params, module
-from denoise_jax.training.checkpoint import Checkpointer
+from denoise_jax.model.transformer import bind_params, init_params
+from denoise_jax.runs.checkpoint import Checkpointer
+from denoise_jax.runs.load_model import load_model
+from denoise_jax.vocabulary.load import load_vocabulary
 
 SETTINGS = {
     "pad_token_id": 1,
@@ -125,16 +125,16 @@ def test_exported_in_half_precision(imported, original, tmp_path, dtype):
 @pytest.fixture(scope="module")
 def make_run(tiny_config, vocabulary_folder):
     """make_run(folder, **fields of the model): a run of this project at step 5, of random parameters."""
-    vocabulary = vocabularies.load(vocabulary_folder)
+    vocabulary = load_vocabulary(vocabulary_folder)
 
     def make(folder, **fields):
         model = tiny_config.model.model_copy(update={"init_std": 0.3, **fields})
         checkpoints = Checkpointer(folder / "checkpoints")
         checkpoints.save(
             5,
-            {"params": init_params(model, len(vocabulary), jax.random.key(1))},
+            {"params": init_params(model, jax.random.key(1))},
             config=tiny_config.model_copy(update={"model": model}),
-            vocabulary=vocabularies.files(vocabulary),
+            vocabulary=vocabulary.files(),
             data={},
         )
         checkpoints.close()
@@ -157,7 +157,7 @@ def test_an_exported_run_of_ours(make_run, tmp_path, architecture, fields):
     ours = load_model(folder)
     vocabulary = ours.vocabulary
     params = jax.device_get(ours.params)
-    run = jax.jit(lambda params, batch: module(ours.config.model, len(vocabulary), params)(batch))
+    run = jax.jit(lambda params, batch: bind_params(ours.config.model, params)(batch))
 
     def our_logits(source, target):
         batch = {}

@@ -9,8 +9,8 @@ import torch
 import transformers
 
 from denoise_jax.cli.main import main
-from denoise_jax.evaluation.generate import generate
-from denoise_jax.evaluation.load import load_model
+from denoise_jax.generation.prompts import generate
+from denoise_jax.runs.load_model import load_model
 
 PROMPTS, PAD, END = 50, 1, 2
 SETTINGS = {
@@ -73,12 +73,12 @@ def test_greedy_and_beams_are_token_identical(variant, random_model, save_folder
     folder = save_folder(tmp_path / "folder", model, {**SETTINGS, **tokens})
     assert main(["import", str(folder), str(tmp_path / "run")]) == 0, capsys.readouterr().err
     run = load_model(tmp_path / "run")
-    own = np.argsort(run.vocabulary.original_ids)
+    own = np.argsort(run.vocabulary.hf_ids)
     asked = [own[prompt].tolist() for prompt in prompts]
     for beams in (4, 1):
         options = run.config.generation.model_copy(update={"num_beams": beams})
         outputs = [best.ids for best, *_ in generate(run, asked, options, batch_size=PROMPTS)]
-        written = [run.vocabulary.original_ids[list(ids)].tolist() for ids in outputs]
+        written = [run.vocabulary.hf_ids[list(ids)].tolist() for ids in outputs]
         greedy = {} if beams > 1 else {"num_beams": 1, "early_stopping": None, "length_penalty": None}
         assert written == _theirs(folder, prompts, **greedy)
         assert len({tuple(ids) for ids in written}) > PROMPTS // 4, "outputs hardly depend on the prompt"

@@ -11,10 +11,10 @@ import torch
 from safetensors import safe_open
 
 from denoise_jax.errors import CheckpointError
-from denoise_jax.interop.architecture import read_json, read_model_config, table_rows
-from denoise_jax.interop.tensors import TensorFiles, write
+from denoise_jax.interop.model_config import read_json, read_model_config, table_rows
+from denoise_jax.interop.safetensors_files import TensorFiles, write
 from denoise_jax.interop.weights import compute_dtype, read_params, tensor_sizes, tensors
-from denoise_jax.model.transformer import module
+from denoise_jax.model.transformer import bind_params
 from denoise_jax.training.loss import token_losses
 
 VARIANTS = {
@@ -38,14 +38,14 @@ QUICK = {"xla_backend_optimization_level": 0}  # compiles in half the time
 
 
 @pytest.fixture(scope="module")
-def load(original_ids):
+def load(hf_ids):
     """load(folder): (configuration, our parameters, the files)."""
 
     def read(folder, **options):
         files = TensorFiles(folder)
         values = read_json(folder / "config.json")
         config = read_model_config(values, compute_dtype(files))
-        return config, read_params(files, config, table_rows(values), original_ids, **options), files
+        return config, read_params(files, config, table_rows(values), hf_ids, **options), files
 
     return read
 
@@ -72,9 +72,9 @@ def _their_logits(model, examples):
     return [logits[row, : len(target)] for row, (_, target) in enumerate(examples)]
 
 
-def _batch(original_ids, rows, source_length, target_length):
+def _batch(hf_ids, rows, source_length, target_length):
     """Our batch of rows, each a list of (source, target) in their ids, packed behind each other."""
-    ours = np.argsort(original_ids)
+    ours = np.argsort(hf_ids)
     batch = {}
     for side, length, index in (("encoder", source_length, 0), ("decoder", target_length, 1)):
         arrays = {name: np.zeros((len(rows), length), np.int32) for name in ("input_tokens", "segment_ids")}
@@ -92,7 +92,7 @@ def _batch(original_ids, rows, source_length, target_length):
 
 
 def _our_output(config, vocab_size, params, batch):
-    run = jax.jit(lambda params, batch: module(config, vocab_size, params)(batch), compiler_options=QUICK)
+    run = jax.jit(lambda params, batch: bind_params(config, params)(batch), compiler_options=QUICK)
     return np.asarray(run(params, batch), np.float32)
 
 
@@ -103,20 +103,20 @@ def variant(request, tmp_path_factory, random_model, save_folder):
     return model, save_folder(tmp_path_factory.mktemp("variant"), model)
 
 
-def test_logits_agree_padded_and_packed(variant, load, examples, original_ids):
+def test_logits_agree_padded_and_packed(variant, load, examples, hf_ids):
     model, folder = variant
     config, params, _ = load(folder)
     wanted = _their_logits(model, examples)
     assert all(np.abs(logits).max() > 1 for logits in wanted), "outputs too small to tell anything"
     # Both in one row, and each alone with padding behind it.
-    batch = _batch(original_ids, [examples, examples[:1], examples[1:]], 20, 20)
-    found = _our_output(config, len(original_ids), params, batch)[..., : len(original_ids)]
+    batch = _batch(hf_ids, [examples, examples[:1], examples[1:]], 20, 20)
+    found = _our_output(config, len(hf_ids), params, batch)[..., : len(hf_ids)]
     for row, start, logits in ((0, 0, wanted[0]), (0, 7, wanted[1]), (1, 0, wanted[0]), (2, 0, wanted[1])):
         ours = found[row, start : start + len(logits)]
-        np.testing.assert_allclose(ours, logits[:, original_ids], atol=1e-4, rtol=0)
+        np.testing.assert_allclose(ours, logits[:, hf_ids], atol=1e-4, rtol=0)
 
 
-def test_loss_agrees(variant, load, examples, original_ids):
+def test_loss_agrees(variant, load, examples, hf_ids):
     model, folder = variant
     config, params, _ = load(folder)
     source, labels = examples[0]
@@ -124,10 +124,10 @@ def test_loss_agrees(variant, load, examples, original_ids):
         wanted = model(input_ids=torch.tensor(source[None]), labels=torch.tensor(labels[None])).loss.item()
     # The decoder of BART starts with </s>, that of mBART with the last label, which is the language.
     shifted = np.array([2 if config.norm_position == "post" else labels[-1], *labels[:-1]])
-    batch = _batch(original_ids, [[(source, shifted)]], len(source), len(labels))
-    logits = jnp.asarray(_our_output(config, len(original_ids), params, batch))
-    targets = jnp.asarray(np.argsort(original_ids)[labels][None], jnp.int32)
-    losses, _ = token_losses(logits, targets, vocab_size=len(original_ids))
+    batch = _batch(hf_ids, [[(source, shifted)]], len(source), len(labels))
+    logits = jnp.asarray(_our_output(config, len(hf_ids), params, batch))
+    targets = jnp.asarray(np.argsort(hf_ids)[labels][None], jnp.int32)
+    losses, _ = token_losses(logits, targets, vocab_size=len(hf_ids))
     assert np.asarray(losses).mean() == pytest.approx(wanted, abs=1e-4)
 
 
@@ -140,10 +140,10 @@ def _file_tensors(folder):
     return found
 
 
-def _export(folder, config, params, original_ids, dtype="float32", limit=10**9):
+def _export(folder, config, params, hf_ids, dtype="float32", limit=10**9):
     folder.mkdir()
-    sizes = tensor_sizes(config, len(original_ids), dtype)
-    return write(folder, tensors(params, config, original_ids, dtype), sizes, limit)
+    sizes = tensor_sizes(config, len(hf_ids), dtype)
+    return write(folder, tensors(params, config, hf_ids, dtype), sizes, limit)
 
 
 def _assert_same_tensors(first, second):
@@ -161,43 +161,43 @@ def _assert_same_params(first, second):
         np.testing.assert_array_equal(one, two)
 
 
-def test_there_and_back_is_exact(variant, load, original_ids, tmp_path):
+def test_there_and_back_is_exact(variant, load, hf_ids, tmp_path):
     _, folder = variant
     config, params, _ = load(folder)
-    _export(tmp_path / "out", config, params, original_ids)
+    _export(tmp_path / "out", config, params, hf_ids)
     _assert_same_tensors(_file_tensors(folder), _file_tensors(tmp_path / "out"))
     (tmp_path / "out" / "config.json").write_bytes((folder / "config.json").read_bytes())
     _assert_same_params(load(tmp_path / "out")[1], params)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_is_read_exactly(dtype, random_model, save_folder, load, original_ids, tmp_path):
+def test_half_precision_is_read_exactly(dtype, random_model, save_folder, load, hf_ids, tmp_path):
     model = random_model().to(getattr(torch, dtype))
     config, params, _ = load(save_folder(tmp_path / "in", model))
     assert config.compute_dtype == ("bfloat16" if dtype == "bfloat16" else "float32")
     table = model.model.shared.weight.detach().float().numpy()
-    np.testing.assert_array_equal(params["embedding"]["tokens"][: len(original_ids)], table[original_ids])
-    _export(tmp_path / "out", config, params, original_ids, dtype)
+    np.testing.assert_array_equal(params["embedding"]["tokens"][: len(hf_ids)], table[hf_ids])
+    _export(tmp_path / "out", config, params, hf_ids, dtype)
     _assert_same_tensors(_file_tensors(tmp_path / "in"), _file_tensors(tmp_path / "out"))
 
 
-def test_shards_both_ways(random_model, save_folder, load, original_ids, tmp_path):
+def test_shards_both_ways(random_model, save_folder, load, hf_ids, tmp_path):
     model = random_model(tie_word_embeddings=False)
     whole = save_folder(tmp_path / "whole", model)
     cut = save_folder(tmp_path / "cut", model, max_shard_size="30KB")
     assert len(list(cut.glob("*.safetensors"))) > 2
     config, params, _ = load(cut)
     _assert_same_params(params, load(whole)[1])
-    shards = _export(tmp_path / "out", config, params, original_ids, limit=30_000)
+    shards = _export(tmp_path / "out", config, params, hf_ids, limit=30_000)
     assert len(shards) > 2
     _assert_same_tensors(_file_tensors(whole), _file_tensors(tmp_path / "out"))
 
 
-def test_number_beyond_float16_is_refused(random_model, save_folder, load, original_ids, tmp_path):
+def test_number_beyond_float16_is_refused(random_model, save_folder, load, hf_ids, tmp_path):
     config, params, _ = load(save_folder(tmp_path / "in", random_model()))
     params["decoder"]["layers"]["ffn"]["up"]["bias"][1, 3] = 1e5
     with pytest.raises(CheckpointError, match=r"decoder.layers.1.fc1.bias holds numbers beyond float16"):
-        _export(tmp_path / "out", config, params, original_ids, "float16")
+        _export(tmp_path / "out", config, params, hf_ids, "float16")
 
 
 def test_bare_encoder_decoder_has_no_prefix(random_model, save_folder, load, tmp_path):
@@ -209,7 +209,7 @@ def test_bare_encoder_decoder_has_no_prefix(random_model, save_folder, load, tmp
     _assert_same_params(load(bare)[1], wanted)
 
 
-def test_classification_head(random_model, save_folder, load, original_ids, vocab_size, tmp_path):
+def test_classification_head(random_model, save_folder, load, hf_ids, vocab_size, tmp_path):
     for model_type in ("bart", "mbart"):
         model = random_model(model_type, "ForSequenceClassification", num_labels=4)
         folder = save_folder(tmp_path / model_type, model)
@@ -221,8 +221,8 @@ def test_classification_head(random_model, save_folder, load, original_ids, voca
             wanted = model(input_ids=torch.tensor(source[None])).logits[0].numpy()
         # BART shifts the source to make the decoder's tokens; mBART puts its last token, the language, first.
         shifted = np.array([2, *source[:-1]])
-        batch = _batch(original_ids, [[(source, shifted)]], 9, 9)
+        batch = _batch(hf_ids, [[(source, shifted)]], 9, 9)
         found = _our_output(config, vocab_size, params, batch)[0, -1]
         np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=0)
-        _export(tmp_path / f"{model_type}-out", config, params, original_ids)
+        _export(tmp_path / f"{model_type}-out", config, params, hf_ids)
         _assert_same_tensors(_file_tensors(folder), _file_tensors(tmp_path / f"{model_type}-out"))

@@ -47,7 +47,7 @@ def run(jit) -> Callable[..., jax.Array]:
     @functools.lru_cache
     def compiled(config):
         def logits(params, batch, dropout_key):
-            return transformer.module(config, VOCAB_SIZE, params)(batch, dropout_key=dropout_key)
+            return transformer.bind_params(config, params)(batch, dropout_key=dropout_key)
 
         return jit(logits)
 
@@ -66,6 +66,7 @@ def tiny() -> Callable[..., ModelConfig]:
 
     def config(**fields) -> ModelConfig:
         base = {
+            "vocab_size": VOCAB_SIZE,
             "embed_dim": 16,
             "num_heads": 2,
             "ffn_dim": 24,
@@ -107,7 +108,7 @@ def make_params() -> Callable[[ModelConfig], dict]:
             values = config.init_std * random.standard_normal(leaf.shape)
             return jnp.asarray(values + (path[-1].key == "scale"), jnp.float32)
 
-        shapes = jax.eval_shape(lambda: transformer.init_params(config, VOCAB_SIZE, jax.random.key(0)))
+        shapes = jax.eval_shape(lambda: transformer.init_params(config, jax.random.key(0)))
         return jax.tree_util.tree_map_with_path(draw, shapes)
 
     return make

@@ -19,7 +19,7 @@ def batch(pack):
 def test_the_head_equals_its_definition(tiny, make_params, batch, vocab_size, compute_dtype):
     config = tiny(num_classes=3, compute_dtype=compute_dtype)
     params = make_params(config)
-    model = transformer.module(config, vocab_size, params)
+    model = transformer.bind_params(config, params)
     sides = [
         [batch[f"{side}_{name}"] for name in ("input_tokens", "segment_ids", "positions")]
         for side in ("encoder", "decoder")
@@ -66,7 +66,7 @@ def test_the_head_is_constrained_as_classes_and_predicts_no_tokens(tiny, make_pa
         return x
 
     config = tiny(num_classes=3)
-    model = transformer.module(config, vocab_size, make_params(config))
+    model = transformer.bind_params(config, make_params(config))
     jax.eval_shape(lambda: model(batch, constrain=constrain))
     assert seen[-1] == ("classes", (2, 10, 3))
     with pytest.raises(ValueError, match="num_classes=3: this model tells classes"):

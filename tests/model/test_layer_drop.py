@@ -31,7 +31,7 @@ def steps(tiny, make_params, batch, vocab_size, jit):
     params = make_params(config)
 
     def objective(params, key):
-        model = transformer.module(config, vocab_size, params)
+        model = transformer.bind_params(config, params)
         source = [batch[f"encoder_{name}"] for name in ("input_tokens", "segment_ids", "positions")]
         encoded_BSD, logits_BTV = model.encode(*source, dropout_key=key), model(batch, dropout_key=key)
         return jnp.square(encoded_BSD).sum() + jnp.square(logits_BTV[..., :vocab_size]).sum()
@@ -110,7 +110,7 @@ def test_the_compiled_step_chooses_between_branches(
     config = tiny(**FIELDS, scan_layers=scan_layers, remat=remat)
 
     def objective(params, key):
-        return transformer.module(config, vocab_size, params)(batch, dropout_key=key).sum()
+        return transformer.bind_params(config, params)(batch, dropout_key=key).sum()
 
     program = jax.jit(jax.grad(objective)).lower(make_params(config), jax.random.key(0)).compile().as_text()
     assert program.count(" conditional(") == count

@@ -48,7 +48,7 @@ def expected_shapes(config) -> dict[str, tuple[int, ...]]:
 
 
 def named_shapes(config, vocab_size, by_path):
-    found = by_path(jax.eval_shape(lambda: transformer.init_params(config, vocab_size, jax.random.key(0))))
+    found = by_path(jax.eval_shape(lambda: transformer.init_params(config, jax.random.key(0))))
     assert {leaf.dtype for leaf in found.values()} == {jnp.dtype("float32")}
     return {path: leaf.shape for path, leaf in found.items()}
 
@@ -76,7 +76,7 @@ def test_what_the_modern_model_lacks_and_has(tiny, by_path, vocab_size, modern):
 @pytest.mark.parametrize("head", [{"tie_embeddings": False}, {"num_classes": 50}])
 def test_initialisation(tiny, by_path, vocab_size, jit, head):
     config = tiny(init_std=0.02, embed_dim=64, ffn_dim=128, gated_ffn=True, **head)
-    init = jit(lambda key: transformer.init_params(config, vocab_size, key))
+    init = jit(lambda key: transformer.init_params(config, key))
     params = by_path(init(jax.random.key(1)))
     for path, leaf in params.items():
         if path.endswith("bias"):
@@ -94,7 +94,7 @@ def test_initialisation(tiny, by_path, vocab_size, jit, head):
 def test_parameters_of_another_configuration_are_refused(tiny, make_params, vocab_size):
     params = make_params(tiny(norm_position="pre"))
     with pytest.raises(ValueError, match="unexpected: decoder/final_norm/bias"):
-        transformer.module(tiny(), vocab_size, params)
+        transformer.bind_params(tiny(), params)
     params["decoder"]["last_norm"] = params["decoder"].pop("final_norm")  # as many leaves, another name
     with pytest.raises(
         ValueError, match="missing: decoder/final_norm/bias.*unexpected: decoder/last_norm/bias"

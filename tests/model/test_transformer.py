@@ -50,7 +50,7 @@ def test_scanned_unrolled_and_recomputed_are_one_function(
         config = tiny(**fields, **form)
 
         def of(params, config=config):
-            return loss(transformer.module(config, vocab_size, params)(batch, dropout_key=key), batch)
+            return loss(transformer.bind_params(config, params)(batch, dropout_key=key), batch)
 
         value, gradients = jit(jax.value_and_grad(of))(params)
         reference = reference or (value, by_path(gradients))
@@ -69,7 +69,7 @@ def test_every_parameter_and_every_layer_matters(
     config = tiny(tie_embeddings=False, **fields)
 
     def of(params):
-        return loss(transformer.module(config, vocab_size, params)(batch), batch)
+        return loss(transformer.bind_params(config, params)(batch), batch)
 
     for path, gradient in by_path(jit(jax.grad(of))(make_params(config))).items():
         layers = gradient if "/layers/" in path else gradient[None]
@@ -104,7 +104,7 @@ def test_a_fully_padded_row_is_finite(tiny, make_params, pack, vocab_size, jit, 
     padded = pack([[], [(3, 3)]])
 
     def of(params):
-        logits_BTV = transformer.module(config, vocab_size, params)(padded).astype(jnp.float32)
+        logits_BTV = transformer.bind_params(config, params)(padded).astype(jnp.float32)
         return jax.nn.logsumexp(logits_BTV, axis=-1).sum(), logits_BTV
 
     (_, logits_BTV), gradients = jit(jax.value_and_grad(of, has_aux=True))(make_params(config))
@@ -126,7 +126,7 @@ def test_pre_norm_layers_without_weights_pass_the_embedding_through(tiny, make_p
     layers = params["encoder"]["layers"]
     for block in (layers["self_attention"]["out"], layers["ffn"]["down"]):
         block |= jax.tree.map(jnp.zeros_like, block)
-    model = transformer.module(config, vocab_size, params)
+    model = transformer.bind_params(config, params)
     tokens_BS, positions_BS = batch["encoder_input_tokens"], batch["encoder_positions"]
     got_BSD = model.encode(tokens_BS, batch["encoder_segment_ids"], positions_BS)
     table_VD, rows_PD = params["embedding"]["tokens"], params["encoder"]["positions"]
@@ -140,7 +140,7 @@ def test_tied_output_is_the_token_table_and_untied_is_not(tiny, make_params, voc
         config = tiny(tie_embeddings=tied)
         params = make_params(config)
         kernel_DV = params["embedding"]["tokens"].T if tied else params["output"]["kernel"]
-        logits_BTV = transformer.module(config, vocab_size, params).logits(hidden_BTD)
+        logits_BTV = transformer.bind_params(config, params).logits(hidden_BTD)
         np.testing.assert_allclose(
             logits_BTV[..., :50], (hidden_BTD @ kernel_DV)[..., :50], rtol=1e-4, atol=1e-5
         )
@@ -164,7 +164,7 @@ def test_a_vocabulary_without_padding_is_not_masked(tiny, make_params):
     hidden_BTD = jnp.ones((1, 1, 16))
 
     def program(vocab_size):
-        model = transformer.module(config, vocab_size, params)
+        model = transformer.bind_params(config, params)
         return str(jax.make_jaxpr(model.logits)(hidden_BTD))
 
     assert "select_n" in program(50)
@@ -211,7 +211,7 @@ def test_constrain_is_shown_the_residual_stream_and_the_logits(
         return x
 
     config = tiny(scan_layers=scan_layers)
-    model = transformer.module(config, vocab_size, make_params(config))
+    model = transformer.bind_params(config, make_params(config))
     jax.eval_shape(lambda: model(batch, constrain=constrain))
     encoder, decoder = ("residual", (3, 12, 16)), ("residual", (3, 10, 16))
     calls = 2 if scan_layers else 3  # the body of a scan is traced once

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from denoise_jax.model import decoding, transformer
+from denoise_jax.generation import decoding
+from denoise_jax.model import transformer
 from denoise_jax.training.loss import token_losses
 
 
@@ -49,7 +50,7 @@ def test_the_jacobian_is_zero_but_within_segments_and_backwards(
 ):
     """Of a packed row's logits by its embedded source and target: exactly 0 where nothing may be seen."""
     config = tiny(num_encoder_layers=1, **variant)
-    model = transformer.module(config, vocab_size, make_params(config))
+    model = transformer.bind_params(config, make_params(config))
     row = pack([[(5, 4), (4, 5)]])
     segments_BS, segments_BT = row["encoder_segment_ids"], row["decoder_segment_ids"]
 
@@ -79,7 +80,7 @@ def test_decoding_step_by_step_gives_the_logits_of_the_full_pass(
     config = tiny(**variant)
     params, batch = make_params(config), pack([[(5, 10)], [(12, 10)]])
     expected_BTV = run(config, params, batch)
-    model = transformer.module(config, vocab_size, params)
+    model = transformer.bind_params(config, params)
     tokens_BT = batch["decoder_input_tokens"]
     length = tokens_BT.shape[1]
 

@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from denoise_jax.config import ModelConfig, OptimizerConfig, ParallelConfig
 from denoise_jax.errors import ConfigError
-from denoise_jax.model.transformer import init_params, module
+from denoise_jax.model.transformer import bind_params, init_params
 from denoise_jax.parallel import sharding
 from denoise_jax.parallel.mesh import make_mesh
 from denoise_jax.training.optimizer import make_optimizer
@@ -23,7 +23,7 @@ def _shapes(tiny_config, optimizer="adamw", **model):
             "optimizer": OptimizerConfig(name=optimizer),
         }
     )
-    return jax.eval_shape(lambda: init_state(config, 512, make_optimizer(config.optimizer, 10**5)))
+    return jax.eval_shape(lambda: init_state(config, make_optimizer(config.optimizer, 10**5)))
 
 
 QUICK_TO_COMPILE = {"xla_backend_optimization_level": 0}
@@ -64,7 +64,7 @@ def test_eight_devices_give_the_loss_and_gradient_of_one(tiny_config, variant):
     random = {"encoder_layer_drop": 0.5, "decoder_layer_drop": 0.3, "dropout": 0.1, "classifier_dropout": 0.1}
     fields = {"num_encoder_layers": 2, "num_decoder_layers": 2, "scan_layers": True, "vocab_multiple": 8}
     config = ModelConfig(**{**tiny_config.model.model_dump(), **fields, **random, **variant})
-    params = init_params(config, 60, jax.random.key(0))
+    params = init_params(config, jax.random.key(0))
     tokens_BT = np.random.default_rng(0).integers(3, 60, (8, 12)).astype(np.int32)
     positions_BT = np.tile(np.arange(12, dtype=np.int32), (8, 1))
     segments_BT = 1 + (positions_BT > 6).astype(np.int32)
@@ -76,7 +76,7 @@ def test_eight_devices_give_the_loss_and_gradient_of_one(tiny_config, variant):
         constrain = sharding.constrain_to(mesh)
 
         def loss(params, batch, constrain=constrain):
-            model = module(config, 60, params)
+            model = bind_params(config, params)
             logits = model(batch, dropout_key=jax.random.key(7), constrain=constrain)
             return jax.nn.logsumexp(logits.astype("float32"), axis=-1).mean()
 

@@ -6,7 +6,6 @@ import pytest
 
 from denoise_jax.config import Config
 from denoise_jax.data.loader import TrainLoader
-from denoise_jax.data.vocabulary import load
 from denoise_jax.errors import ConfigError
 from denoise_jax.parallel.mesh import make_mesh
 from denoise_jax.parallel.sharding import global_batch
@@ -14,6 +13,7 @@ from denoise_jax.target_kinds import HIDDEN
 from denoise_jax.training.optimizer import make_optimizer
 from denoise_jax.training.state import abstract_state, create_state
 from denoise_jax.training.step import BATCH, _dropout_key, make_evaluation_step, make_train_step
+from denoise_jax.vocabulary.load import load_vocabulary
 
 STEPS = 3
 ALL_AXES = {"data": 2, "fsdp": 2, "tensor": 2}
@@ -31,7 +31,7 @@ SLOW = ("data without sharded moments", "all axes")  # what they add to the othe
 
 @pytest.fixture(scope="module")
 def batches(tiny_config):
-    loader = TrainLoader(tiny_config.data, load(tiny_config.data.vocabulary))
+    loader = TrainLoader(tiny_config.data, load_vocabulary(tiny_config.data.vocabulary))
     return [next(loader) for _ in range(STEPS)]
 
 
@@ -46,8 +46,8 @@ def _run(config: Config, parallel: dict, accumulation: int, batches, **model):
     count = int(np.prod([max(parallel.get(axis, 1), 1) for axis in ("data", "fsdp", "tensor")]))
     mesh = make_mesh(config.parallel, jax.devices()[:count])
     optimizer = make_optimizer(config.optimizer, config.training.num_steps)
-    state = create_state(config, 512, optimizer, mesh)
-    step = make_train_step(config, 512, optimizer, mesh, abstract_state(config, 512, optimizer, mesh))
+    state = create_state(config, optimizer, mesh)
+    step = make_train_step(config, optimizer, mesh, abstract_state(config, optimizer, mesh))
     metrics = []
     for batch in batches:
         state, measured = step(state, global_batch({name: batch[name] for name in BATCH}, mesh))
@@ -75,7 +75,7 @@ def test_agrees_with_one_device(tiny_config, batches, one_device, parallel, accu
         jax.tree.leaves(state["params"]), jax.tree.leaves(expected_state["params"]), strict=True
     ):
         np.testing.assert_allclose(ours, theirs, atol=2e-4)
-    target = abstract_state(config, 512, make_optimizer(config.optimizer, config.training.num_steps), mesh)
+    target = abstract_state(config, make_optimizer(config.optimizer, config.training.num_steps), mesh)
     for leaf, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(target), strict=True):
         assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim), "the state stays where it was put"
     assert int(state["step"]) == STEPS
@@ -129,7 +129,7 @@ def test_microbatches_leave_out_layers_for_themselves(tiny_config, batches):
     twice = {name: np.repeat(rows[::2], 2, axis=0) for name, rows in batches[0].items()}
     _, state, mesh, config = _run(tiny_config, {"data": 1}, 2, [], decoder_layer_drop=0.5)
     optimizer = make_optimizer(config.optimizer, config.training.num_steps)
-    step = make_train_step(config, 512, optimizer, mesh, abstract_state(config, 512, optimizer, mesh))
+    step = make_train_step(config, optimizer, mesh, abstract_state(config, optimizer, mesh))
     batch = global_batch({name: twice[name] for name in BATCH}, mesh)
     losses = []
     for number in range(16):  # the chance that one of the three is not met is 2%, and these keys are fixed
@@ -142,14 +142,14 @@ def test_microbatches_leave_out_layers_for_themselves(tiny_config, batches):
 
 def test_evaluation_agrees_on_any_mesh(tiny_config, batches, one_device):
     _, state, mesh, config = one_device
-    sums = make_evaluation_step(config, 512, mesh)(
+    sums = make_evaluation_step(config, mesh)(
         state["params"], global_batch({k: batches[0][k] for k in BATCH}, mesh)
     )
     _, other_state, other_mesh, other = _run(tiny_config, ALL_AXES, 1, [])
     moved = jax.device_put(
         jax.device_get(state["params"]), jax.tree.map(lambda leaf: leaf.sharding, other_state["params"])
     )
-    others = make_evaluation_step(other, 512, other_mesh)(
+    others = make_evaluation_step(other, other_mesh)(
         moved, global_batch({k: batches[0][k] for k in BATCH}, other_mesh)
     )
     for name in sums:

@@ -1,0 +1,226 @@
+"""Orbax checkpoints that hold everything a run needs to go on, verified when they are read.
+
+A step's folder has three items: `state` (parameters, optimizer, step, random key), `files` (positions of the
+data shards, resolved configuration, vocabulary) and `meta` (a fingerprint per leaf of the state).
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from etils import epath
+
+from denoise_jax.config import Config, TrainingConfig
+from denoise_jax.errors import CheckpointError
+from denoise_jax.parallel.sharding import leaf_name
+from denoise_jax.runs.run_folder import CONFIG, VOCABULARY
+from denoise_jax.training.state import State
+
+_DATA_PREFIX = "data/"
+_CHECKSUMS = "checksums-of-process-"
+
+
+class FilesHandler(ocp.CheckpointHandler):
+    """Orbax item of small named files; every process writes its own."""
+
+    def save(self, directory: epath.Path, args: "FilesSave") -> None:
+        """Writes `args.files`, name → bytes, below `directory`."""
+        checksums = {name: hashlib.sha256(data).hexdigest() for name, data in args.files.items()}
+        record = json.dumps(checksums, indent=2).encode()
+        for name, data in {**args.files, f"{_CHECKSUMS}{jax.process_index()}.json": record}.items():
+            file = directory / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+
+    def restore(self, directory: epath.Path, args: "FilesRestore") -> dict[str, bytes]:
+        """All files below `directory`, by their path in it; ValueError if one is not what was saved."""
+        del args
+        entries = list(directory.iterdir())  # buckets cannot list a whole tree; names have one slash at most
+        entries += [file for entry in entries if entry.is_dir() for file in entry.iterdir()]
+        files = [entry for entry in entries if not entry.is_dir()]
+        found = {str(file.relative_to(directory)): file.read_bytes() for file in files}
+        for record in [name for name in found if name.startswith(_CHECKSUMS)]:
+            for name, checksum in json.loads(found.pop(record)).items():
+                if name not in found or hashlib.sha256(found[name]).hexdigest() != checksum:
+                    raise ValueError(f"its file {name} is not what was saved")
+        return found
+
+    def finalize(self, directory: epath.Path) -> None:
+        """Nothing is left to do: files are complete when `save` returns."""
+
+    def close(self) -> None:
+        """Holds nothing open."""
+
+
+@ocp.args.register_with_handler(FilesHandler, for_save=True)
+@dataclasses.dataclass
+class FilesSave(ocp.args.CheckpointArgs):
+    """Files to write: name → content."""
+
+    files: Mapping[str, bytes]
+
+
+@ocp.args.register_with_handler(FilesHandler, for_restore=True)
+@dataclasses.dataclass
+class FilesRestore(ocp.args.CheckpointArgs):
+    """Reads all files of the item."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """The files of a checkpoint: enough, with its state, to resume, evaluate or generate."""
+
+    config: Config
+    vocabulary: dict[str, bytes]
+    data: dict[str, bytes]
+
+
+class Checkpointer:
+    """Checkpoints of one run, in `folder`/<step>. Saving returns at once and goes on behind the run."""
+
+    def __init__(
+        self, folder: str | Path, training: TrainingConfig | None = None, *, read_only: bool = False
+    ):
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=training.keep_checkpoints if training else None,
+            keep_period=training.keep_every if training else None,
+            cleanup_tmp_directories=not read_only,
+            create=not read_only,
+            read_only=read_only,
+        )
+        handlers = {
+            "state": ocp.PyTreeCheckpointHandler(),
+            "files": FilesHandler(),
+            "meta": ocp.JsonCheckpointHandler(),
+        }
+        self._manager = ocp.CheckpointManager(
+            epath.Path(folder).absolute(), options=options, item_handlers=handlers
+        )
+        self.folder = Path(folder)
+
+    def steps(self) -> list[int]:
+        """Steps that were completely written, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(
+        self,
+        step: int,
+        state: State,
+        *,
+        config: Config,
+        vocabulary: Mapping[str, bytes],
+        data: Mapping[str, bytes],
+    ):
+        """Starts saving `state` after `step` updates, with the data position that belongs to it."""
+        self._wait()  # a failed earlier save is told here, not lost
+        files = {_DATA_PREFIX + name: content for name, content in data.items()}
+        if jax.process_index() == 0:
+            files[CONFIG] = (config.model_dump_json(indent=2) + "\n").encode()
+            files |= {f"{VOCABULARY}/{name}": content for name, content in vocabulary.items()}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.PyTreeSave(state),
+                files=FilesSave(files),
+                meta=ocp.args.JsonSave({"step": step, "fingerprints": fingerprints(state)}),
+            ),
+        )
+
+    def contents(self, step: int) -> Contents:
+        """Configuration, vocabulary and data positions of a checkpoint; CheckpointError without them."""
+        try:
+            files = self._manager.restore(step, args=ocp.args.Composite(files=FilesRestore())).files
+            config = Config.model_validate_json(files[CONFIG])
+        except (KeyError, ValueError, OSError) as error:
+            raise CheckpointError(f"{self._path(step)} is not complete: {_first_line(error)}") from None
+
+        def under(prefix: str) -> dict[str, bytes]:
+            return {
+                name.removeprefix(prefix): data for name, data in files.items() if name.startswith(prefix)
+            }
+
+        return Contents(config, under(f"{VOCABULARY}/"), under(_DATA_PREFIX))
+
+    def restore(self, step: int, target: State) -> State:
+        """The state of `step`, or the part that `target` has (`params` alone, say), laid out as it says.
+
+        Raises:
+          CheckpointError: it cannot be read, or a leaf is not what was saved (Orbax reads changed bytes
+            without a word, so every leaf's fingerprint is compared).
+        """
+        wanted = ocp.args.PyTreeRestore(
+            target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
+        )
+        try:
+            restored = self._manager.restore(
+                step, args=ocp.args.Composite(state=wanted, meta=ocp.args.JsonRestore())
+            )
+        except Exception as error:  # Orbax and TensorStore raise many kinds, even bare Exception
+            raise CheckpointError(f"{self._path(step)} cannot be read: {_first_line(error)}") from error
+        expected = restored.meta["fingerprints"]
+        changed = [
+            name for name, value in fingerprints(restored.state).items() if value != expected.get(name)
+        ]
+        if changed:
+            raise CheckpointError(
+                f"{self._path(step)} is damaged: {changed[0]} is not what was saved "
+                f"({len(changed)} of {len(expected)} arrays differ)"
+            )
+        return restored.state
+
+    def set_aside(self, step: int) -> None:
+        """Renames a damaged checkpoint, so that the step can be saved again and nothing is thrown away."""
+        if jax.process_index() == 0:
+            (self.folder / str(step)).rename(self.folder / f"damaged-{step}")
+        self._manager.reload()
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        self._wait()
+        self._manager.close()
+
+    def _wait(self) -> None:
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:  # a full disk arrives here, behind hundreds of lines of traceback
+            raise CheckpointError(
+                f"a checkpoint in {self.folder} could not be written: {_first_line(error)}"
+            ) from error
+
+    def _path(self, step: int) -> str:
+        return f"checkpoint {self.folder / str(step)}"
+
+
+def _first_line(error: Exception) -> str:
+    """The beginning of what may be hundreds of lines."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+
+
+def fingerprints(state: State) -> dict[str, int]:
+    """32 bits for every leaf, the same under any sharding; one flipped bit or swapped row changes them."""
+    leaves = jax.tree.leaves_with_path(state)
+    values = _fingerprint_all([leaf for _, leaf in leaves])
+    return {
+        leaf_name(path): int(value) for (path, _), value in zip(leaves, jax.device_get(values), strict=True)
+    }
+
+
+@jax.jit
+def _fingerprint_all(leaves):
+    return [_fingerprint(leaf) for leaf in leaves]
+
+
+def _fingerprint(leaf: jax.Array) -> jax.Array:
+    """Sum over elements of bits x odd number of the position, modulo 2^32."""
+    bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
+    position = jnp.zeros(bits.shape, jnp.uint32)
+    stride = 1
+    for axis in reversed(range(bits.ndim)):
+        position += jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis) * jnp.uint32(stride % 2**32)
+        stride *= bits.shape[axis]
+    return jnp.sum(bits * (2 * position + 1), dtype=jnp.uint32)

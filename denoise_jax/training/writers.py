@@ -1,0 +1,137 @@
+"""Where numbers go: metrics.jsonl always, and TensorBoard, Weights & Biases or MLflow as asked."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import jax
+
+from denoise_jax.config import Config
+from denoise_jax.errors import ConfigError
+from denoise_jax.files import write_atomically
+
+JSONL = "metrics.jsonl"
+
+
+class Writer(Protocol):
+    """Anything that takes numbers by step."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Records `values`, by name, for `step` updates done."""
+
+    def close(self) -> None:
+        """Everything written so far is safe after this."""
+
+
+class JsonlWriter:
+    """One JSON object a line, flushed at once, so that a killed run loses nothing."""
+
+    def __init__(self, file: Path, resume_step: int):
+        """Keeps the lines up to `resume_step`: what came after it will be computed again."""
+        kept = [line for line in read_lines(file) if line["step"] <= resume_step]
+        write_atomically(file, "".join(json.dumps(line) + "\n" for line in kept))
+        self._file = file.open("a")
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Appends one line."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+class TensorBoardWriter:
+    """TensorBoard event files, by tensorboardX."""
+
+    def __init__(self, folder: Path, resume_step: int):
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=resume_step + 1 if resume_step else None)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """One scalar for each value."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flushes and closes the event file."""
+        self._writer.close()
+
+
+class WandbWriter:
+    """Weights & Biases, continuing the run of the same folder."""
+
+    def __init__(self, folder: Path, config: Config):
+        wandb = _optional("wandb")
+        settings = {"project": "denoise_jax", "name": config.name, "dir": str(folder), "resume": "allow"}
+        identity = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+        self._run = wandb.init(config=config.model_dump(), id=identity, **settings)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Logs the values at `step`."""
+        self._run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        """Ends the run."""
+        self._run.finish()
+
+
+class MlflowWriter:
+    """MLflow, in the experiment `denoise_jax`."""
+
+    def __init__(self, folder: Path, config: Config):
+        self._mlflow = _optional("mlflow")
+        self._mlflow.set_experiment("denoise_jax")
+        self._mlflow.start_run(run_name=f"{config.name} {folder.resolve().name}")
+        self._mlflow.log_dict(config.model_dump(mode="json"), "config.json")
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Logs the values at `step`."""
+        self._mlflow.log_metrics({name.replace("/", "."): value for name, value in values.items()}, step=step)
+
+    def close(self) -> None:
+        """Ends the run."""
+        self._mlflow.end_run()
+
+
+def open_writers(folder: Path, config: Config, resume_step: int) -> list[Writer]:
+    """The writers that the configuration names; none but on the first process."""
+    if jax.process_index() != 0:
+        return []
+    make = {
+        "tensorboard": lambda: TensorBoardWriter(folder / "tensorboard", resume_step),
+        "wandb": lambda: WandbWriter(folder, config),
+        "mlflow": lambda: MlflowWriter(folder, config),
+    }
+    others = [make[name]() for name in config.training.writers]
+    return [JsonlWriter(folder / JSONL, resume_step), *others]
+
+
+def write_all(writers: Sequence[Writer], step: int, values: Mapping[str, float]) -> None:
+    """Gives the values to every writer."""
+    for writer in writers:
+        writer.write(step, values)
+
+
+def read_lines(file: Path) -> list[dict]:
+    """Lines of a metrics.jsonl; a last line cut short by a kill is left out."""
+    lines = []
+    for line in file.read_text().splitlines() if file.exists() else []:
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def _optional(name: str):
+    try:
+        return __import__(name)
+    except ImportError:
+        raise ConfigError(
+            f"training.writers: {name} is not installed; install the extra [{name}] or leave it out"
+        ) from None

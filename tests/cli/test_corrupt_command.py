@@ -1,0 +1,200 @@
+"""`denoise-jax corrupt`: shown, listed, compared, measured, written; and refused in one line."""
+
+import json
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from denoise_jax.cli.main import main
+
+TEXT = "Fellow citizens, I come before you. The union is strong! We shall build new roads. Let us go on."
+TASKS = """
+import pathlib, seqio, tensorflow as tf
+from denoise_jax.data import preprocessors
+texts = pathlib.Path({texts!r}).read_text().split("\\f")
+def source(split, shuffle_files, seed=None):
+    return tf.data.Dataset.from_tensor_slices({{"text": texts}})
+for name, noise in (("shown", "bart_paper"), ("spans", "t5_span")):
+    seqio.TaskRegistry.add(
+        name, source=seqio.FunctionDataSource(source, splits=["train"]),
+        preprocessors=preprocessors.denoising(name, noise),
+        output_features=preprocessors.output_features({vocabulary!r}))
+"""
+
+
+@pytest.fixture(scope="module")
+def task_module(vocabulary_folder, speeches, tmp_path_factory):
+    """Name of a module with the tasks `shown` (bart_paper) and `spans` (t5_span) over the speeches."""
+    folder = tmp_path_factory.mktemp("tasks")
+    (folder / "texts").write_text("\f".join(speech[:8000] for speech in speeches))
+    source = TASKS.format(texts=str(folder / "texts"), vocabulary=str(vocabulary_folder))
+    (folder / "tasks_of_test_corrupt.py").write_text(source)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield "tasks_of_test_corrupt"
+
+
+@pytest.fixture
+def run(capsys, task_module, monkeypatch):
+    """Runs `denoise-jax corrupt ...` in this process; what it printed."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*arguments):
+        of_task = ["--task-modules", task_module] if "--task" in arguments else []
+        assert main(["corrupt", *map(str, arguments), *of_task]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        return out
+
+    return run
+
+
+def test_text_in_words(run):
+    out = run(TEXT)
+    assert "bart_paper  19 tokens → " in out
+    assert "corrupted  " in out
+    assert "target" not in out
+    assert run(TEXT) == out
+    assert "target     <extra_id_0>" in run(TEXT, "--corruption", "t5_span")
+
+
+def test_text_in_pieces_as_json(run, vocabulary_folder):
+    (seen,) = json.loads(run(TEXT, "--vocabulary", vocabulary_folder, "--json", "--seed", "3"))
+    assert len(seen["text"]) > len(TEXT.split())
+    assert "".join(seen["text"]).startswith("▁F")
+    assert seen["text_noise"].count(2) == -(-3 * len(seen["text"]) // 10)
+
+
+def test_task(run):
+    seen = json.loads(run("--task", "shown", "--json", "--examples", "2", "--length", "40"))
+    assert len(seen) == 2
+    assert all(len(example["text"]) <= 39 for example in seen)
+    assert all(example["targets"] == [*example["text"], "</s>"] for example in seen)
+    out = run("--task", "spans", "--examples", "1")
+    assert "target     <extra_id_0>" in out
+
+
+def test_list(run):
+    from denoise_jax.corruption.presets import PRESETS
+
+    documentation = json.loads(run("--list", "--json"))
+    assert documentation == {name: preset.documentation for name, preset in PRESETS.items()}
+    out = run("--list")
+    assert all(name in out for name in PRESETS)
+
+
+def test_compare(run):
+    from denoise_jax.corruption.presets import PRESETS
+
+    found = json.loads(run(TEXT, "--compare", "--json"))
+    assert list(found["presets"]) == list(PRESETS)
+    assert found["skipped"] == {}
+    out = run(TEXT, "--compare")
+    assert "token_deletion  19 tokens → 16, 0 hidden, 3 deleted, 0 moved" in out
+    assert all(f"{name}  19 tokens → " in out for name in PRESETS)
+
+
+def test_compare_on_a_vocabulary_that_cannot_serve_all(run, speeches, tmp_path):
+    from denoise_jax.vocabulary import training as vocabulary_training
+
+    vocabulary_training.train(speeches, tmp_path / "none", size=400, sentinels=0)
+    out = run(TEXT, "--compare", "--vocabulary", tmp_path / "none", "--html", tmp_path / "page.html")
+    (line,) = [line for line in out.splitlines() if line.startswith("t5_span")]
+    assert line.startswith("t5_span is not shown: a text of max_tokens=")
+    assert "t5_span is not shown: " in (tmp_path / "page.html").read_text()
+    assert "bart_paper  " in out
+
+
+def test_compare_on_a_task(run):
+    found = json.loads(run("--task", "shown", "--compare", "--json", "--examples", "2"))
+    shown = json.loads(run("--task", "shown", "--json", "--examples", "2"))
+    for name in ("none", "bart_paper", "t5_span"):
+        for compared, seen in zip(found["presets"][name], shown, strict=True):
+            # A text that begins inside of a word is cut into tokens anew.
+            assert "".join(compared["text"]).replace("▁", "") == "".join(seen["text"]).replace("▁", "")
+
+
+def test_stats(run):
+    arguments = "--task", "shown", "--stats", "--length", "64", "--input-length", "46"
+    found = json.loads(run(*arguments, "--json"))
+    assert (found["task"], found["length"], found["input_length"]) == ("shown", 64, 46)
+    assert 0.3 <= found["hidden"] < 0.33
+    assert found["deleted"] == found["replaced"] == 0
+    assert 2.5 < found["mean_span"] < 3.3
+    assert 0 < found["truncated"] < 1
+    assert 0 < found["lost"] < found["truncated"]
+    out = run(*arguments)
+    assert f"{found['hidden']:.2%}" in out
+    assert f"{found['mean_span']:.3f} on average" in out
+    assert "█" in out
+    assert json.loads(run(*arguments, "--json", "--examples", "5"))["examples"] == 5
+
+
+def test_pictures_and_pages_are_whole_files(run, tmp_path):
+    folder = tmp_path / "made" / "on demand"
+    out = run(TEXT, "--svg", folder / "noise.svg", "--html", folder / "noise.html", "--json")
+    assert json.loads(out)
+    assert sorted(file.name for file in folder.iterdir()) == ["noise.html", "noise.svg"]
+    svg, html = ((folder / f"noise.{kind}").read_text(encoding="utf-8") for kind in ("svg", "html"))
+    assert svg.startswith("<svg") and "@font-face" not in svg and "citizens" in svg
+    assert html.startswith("<!doctype html>") and html.rstrip().endswith("</html>") and "citizens" in html
+
+
+CONTROLS = "Red \x1b[31malert\x1b[0m, \x07bell \x7f \x9b1m and \u202eback it goes \u2066again."
+SHOWN = "Red ␛[31malert␛[0m, ␇bell ␡ \\x9b1m and \\u202eback it goes \\u2066again."
+
+
+def test_no_control_character_reaches_a_terminal_a_page_or_a_picture(run, tmp_path):
+    """An escape would be obeyed, and is no XML; JSON keeps the text as it is, escaped."""
+    files = tmp_path / "a.html", tmp_path / "a.svg"
+    out = run(CONTROLS, "--corruption", "none", "--html", files[0], "--svg", files[1])
+    page, picture = (file.read_text(encoding="utf-8") for file in files)
+    assert f"text       {SHOWN}\n" in out
+    for told in (out, page, picture):
+        assert "␛[31malert␛[0m," in told
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", told)
+    ElementTree.fromstring(picture)
+    plain = run(CONTROLS, "--corruption", "none", "--json")
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", plain)
+    assert "".join(json.loads(plain)[0]["text"]) == "".join(f"▁{word}" for word in CONTROLS.split())
+
+
+def test_a_text_of_one_token_has_no_span_to_hide(run, vocabulary_folder):
+    for arguments in (["Hello"], ["a", "--vocabulary", vocabulary_folder]):
+        out = run(*arguments, "--corruption", "t5_span")
+        assert "t5_span  1 tokens → 1, 0 hidden, 0 deleted, 0 moved" in out
+        assert f"corrupted  {arguments[0]}\ntext       {arguments[0]}\n" in out
+    assert json.loads(run("Hello", "--compare", "--json"))["skipped"] == {}
+
+
+ERRORS = {
+    "unknown preset": (["text", "--corruption", "bart_papr"], "did you mean bart_paper"),
+    "stats of a text": (["text", "--stats"], "--stats measures the noise of a task; give --task NAME"),
+    "compare with a preset": (["text", "--compare", "--corruption", "none"], "leave out --corruption"),
+    "two views": (["text", "--compare", "--stats"], "--compare and --stats do not go together"),
+    "page of statistics": (["--task", "t", "--stats", "--html", "a.html"], "--stats has no text for --html"),
+    "page that is a folder": (["text", "--html", "folder"], "--html folder is a folder; name a file"),
+    "page under a file": (["text", "--html", "file/a.html"], "--html file/a.html cannot be written"),
+    "picture under a file": (["text", "--svg", "file/b/a.svg"], "--svg file/b/a.svg cannot be written"),
+    "no examples": (["--task", "quickstart", "--examples", "0"], "--examples 0 must be at least 1"),
+    "short": (["--task", "quickstart", "--length", "4"], "--length 4 must be at least 8"),
+    "row of examples": (["--task", "quickstart", "--input-length", "64"], "--input-length is for --stats"),
+    "unknown task": (["--task", "quickstrat", "--stats"], "did you mean quickstart"),
+    "unknown split": (["--task", "shown", "--stats", "--split", "dev"], "has no split 'dev'; it has train"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "told"), ERRORS.values(), ids=ERRORS.keys())
+def test_refused_in_one_line(arguments, told, task_module, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    modules = ["--task-modules", task_module, "tasks"] if "--task" in arguments else []
+    assert main(["corrupt", *arguments, *modules]) == 2
+    out, err = capsys.readouterr()
+    assert told in err
+    assert err.startswith("denoise-jax: ")
+    assert err.count("\n") == 1, err
+    assert out == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

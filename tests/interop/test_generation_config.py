@@ -1,0 +1,137 @@
+"""Generation settings: lengths that count the start, tokens by name, and what has no place is told."""
+
+import json
+
+import pytest
+
+from denoise_jax.config import GenerationConfig
+from denoise_jax.errors import ConfigError
+from denoise_jax.interop.generation_config import read_generation_config, write_generation_config
+
+NAMES = {0: "<s>", 1: "<pad>", 2: "</s>", 3: "<unk>", 7: "ro_RO"}
+IDS = {name: index for index, name in NAMES.items()}
+SPECIAL = {"pad_token_id": 1, "eos_token_id": 2, "bos_token_id": 0}
+
+# generation_config.json of the published bart-large-cnn.
+SUMMARIES = {
+    "_from_model_config": True,
+    "bos_token_id": 0,
+    "decoder_start_token_id": 2,
+    "early_stopping": True,
+    "eos_token_id": 2,
+    "forced_bos_token_id": 0,
+    "forced_eos_token_id": 2,
+    "length_penalty": 2.0,
+    "max_length": 142,
+    "min_length": 56,
+    "no_repeat_ngram_size": 3,
+    "num_beams": 4,
+    "pad_token_id": 1,
+    "transformers_version": "4.27.0.dev0",
+}
+WANTED = GenerationConfig(
+    early_stopping=True,
+    forced_bos="<s>",
+    forced_eos="</s>",
+    length_penalty=2.0,
+    max_new_tokens=141,
+    min_new_tokens=55,
+    no_repeat_ngram_size=3,
+    num_beams=4,
+)
+
+
+@pytest.fixture
+def read(tmp_path):
+    def run(values, name="generation_config.json", max_positions=1024):
+        (tmp_path / name).write_text(json.dumps(values))
+        return read_generation_config(tmp_path, NAMES.__getitem__, 2, max_positions)
+
+    return run
+
+
+def test_published_settings(read):
+    assert read(SUMMARIES) == (WANTED, [])
+
+
+def test_older_folders_have_them_in_config_json(read):
+    others = {"model_type": "bart", "d_model": 8, "torch_dtype": "float32", "prefix": " "}
+    found, notes = read({**SUMMARIES, **others, "repetition_penalty": 1.3}, "config.json")
+    assert found == WANTED
+    assert len(notes) == 1 and "config.json: repetition_penalty=1.3 is not taken over" in notes[0]
+
+
+def test_an_own_file_goes_before_config_json(read):
+    read({"num_beams": 9}, "config.json")
+    assert read(SUMMARIES)[0] == WANTED
+
+
+def test_new_tokens_go_before_length_and_nothing_exceeds_the_positions(read):
+    found, _ = read({"max_length": 20, "max_new_tokens": 30, "min_length": 5, "min_new_tokens": 2})
+    assert (found.max_new_tokens, found.min_new_tokens) == (30, 2)
+    assert read({"max_length": 200}, max_positions=40)[0].max_new_tokens == 40
+    assert read({}) == (GenerationConfig(), [])
+
+
+def test_null_is_unset(read):
+    values = {"num_beams": None, "early_stopping": None, "forced_bos_token_id": None, "top_k": None}
+    assert read({**values, "repetition_penalty": None}) == (GenerationConfig(), [])
+
+
+def test_another_start_is_named(read):
+    assert read({"decoder_start_token_id": 7})[0].start == "ro_RO"
+    assert read({"decoder_start_token_id": 2})[0].start is None
+
+
+def test_sampling(read):
+    found, notes = read({"do_sample": True, "temperature": 0.7, "top_p": 0.9})
+    assert found == GenerationConfig(do_sample=True, temperature=0.7, top_p=0.9, top_k=50)
+    assert notes == []
+    found, notes = read({"do_sample": True, "num_beams": 4})
+    assert (found.do_sample, found.num_beams) == (False, 4)
+    assert "do_sample with num_beams=4 is not taken over" in notes[0]
+
+
+def test_unknown_settings_are_told_one_by_one(read):
+    neutral = {"repetition_penalty": 1.0, "num_beam_groups": 1, "bad_words_ids": None, "use_cache": True}
+    changing = {"bad_words_ids": [[5]], "diversity_penalty": 0.5, "some_new_setting": 3}
+    _, notes = read({**neutral, **changing})
+    assert [note.split("=")[0] for note in notes] == [f"generation_config.json: {name}" for name in changing]
+    assert all("is not taken over" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"forced_bos_token_id": 99}, "forced_bos_token_id=99: the tokenizer has no such token"),
+        ({"forced_eos_token_id": [1, 2]}, r"forced_eos_token_id=\[1, 2\]: one token is needed"),
+        ({"num_beams": 0}, "generation_config.json: num_beams: "),
+        ({"num_beams": 2, "num_return_sequences": 3}, "num_return_sequences=3 is above num_beams=2"),
+    ],
+)
+def test_refused(read, values, told):
+    with pytest.raises(ConfigError, match=told):
+        read(values)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        WANTED,
+        GenerationConfig(max_new_tokens=9, start="ro_RO"),
+        GenerationConfig(max_new_tokens=9, do_sample=True, temperature=0.5, top_k=0, top_p=0.9),
+    ],
+)
+def test_what_is_written_is_read(read, config):
+    written = write_generation_config(config, IDS.__getitem__, SPECIAL, 2, longest=500)
+    assert read(written) == (config, [])
+
+
+def test_the_longest_output_is_written(read):
+    written = write_generation_config(GenerationConfig(language="ro_RO"), IDS.__getitem__, SPECIAL, 2, 30)
+    assert (written["max_length"], written["decoder_start_token_id"]) == (31, 7)
+    both = GenerationConfig(language="ro_RO", start="</s>")
+    written = write_generation_config(both, IDS.__getitem__, SPECIAL, 0, 30)
+    assert written["decoder_start_token_id"] == IDS["</s>"], (
+        "as generation here: a start goes before a language"
+    )

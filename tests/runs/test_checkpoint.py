@@ -1,0 +1,124 @@
+"""Real Orbax checkpoints: what goes in comes out, on any mesh; damage is noticed and nothing else is lost."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from denoise_jax.config import Config
+from denoise_jax.errors import CheckpointError
+from denoise_jax.parallel.mesh import make_mesh
+from denoise_jax.runs.checkpoint import Checkpointer, fingerprints
+from denoise_jax.training.optimizer import make_optimizer
+from denoise_jax.training.state import abstract_state, create_state
+
+FILES = {"sentencepiece.model": b"model", "vocabulary.json": b"{}"}
+DATA = {"shard_00000-of-00001.it.index": b"\x00\x01", "shard_00000-of-00001.it.data": bytes(range(256))}
+
+
+def _target(config, parallel):
+    config = Config.model_validate({**config.model_dump(), "parallel": parallel})
+    mesh = make_mesh(config.parallel)
+    optimizer = make_optimizer(config.optimizer, config.training.num_steps)
+    return config, mesh, optimizer, abstract_state(config, optimizer, mesh)
+
+
+@pytest.fixture(scope="module")
+def state(tiny_config):
+    config, mesh, optimizer, _ = _target(tiny_config, {"data": 4, "fsdp": 2})
+    return create_state(config, optimizer, mesh)
+
+
+@pytest.fixture
+def saved(tmp_path, tiny_config, state):
+    checkpoints = Checkpointer(tmp_path / "checkpoints", tiny_config.training)
+    for step in (3, 6):
+        checkpoints.save(step, state, config=tiny_config, vocabulary=FILES, data=DATA)
+    checkpoints.close()
+    return tmp_path / "checkpoints"
+
+
+def _assert_same(first, second):
+    for one, two in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("parallel", [{"data": 4, "fsdp": 2}, {"data": 1, "fsdp": 2, "tensor": 4}])
+def test_state_comes_back_on_any_mesh(saved, tiny_config, state, parallel):
+    target = _target(tiny_config, parallel)[3]
+    restored = Checkpointer(saved, read_only=True).restore(6, target)
+    _assert_same(restored, state)
+    for leaf, wanted in zip(jax.tree.leaves(restored), jax.tree.leaves(target), strict=True):
+        assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
+
+
+def test_parameters_alone(saved, tiny_config, state):
+    target = {"params": _target(tiny_config, {})[3]["params"]}
+    restored = Checkpointer(saved, read_only=True).restore(6, target)
+    assert list(restored) == ["params"]
+    _assert_same(restored["params"], state["params"])
+
+
+def test_files_come_back(saved, tiny_config):
+    contents = Checkpointer(saved, read_only=True).contents(3)
+    assert contents.config == tiny_config
+    assert contents.vocabulary == FILES
+    assert contents.data == DATA
+
+
+def test_changed_bytes_are_noticed(saved, tiny_config):
+    target = _target(tiny_config, {})[3]
+    for file in (saved / "6" / "state").glob("**/d/*"):
+        content = bytearray(file.read_bytes())
+        for place in range(len(content) // 3, len(content), max(len(content) // 3, 1)):
+            content[place : place + 8] = bytes(255 - byte for byte in content[place : place + 8])
+        file.write_bytes(content)
+    checkpoints = Checkpointer(saved)
+    with pytest.raises(CheckpointError, match=r"checkpoint .*6 (is damaged|cannot be read)"):
+        checkpoints.restore(6, target)
+    checkpoints.set_aside(6)
+    assert checkpoints.steps() == [3]
+    assert (saved / "damaged-6").is_dir(), "a damaged checkpoint is kept"
+    checkpoints.restore(3, target)
+
+
+def test_missing_file_is_one_line(saved, tiny_config):
+    for file in (saved / "6" / "state").glob("**/d/*"):
+        file.unlink()
+    with pytest.raises(CheckpointError, match="cannot be read") as raised:
+        Checkpointer(saved, read_only=True).restore(6, _target(tiny_config, {})[3])
+    assert "\n" not in str(raised.value)
+
+
+def test_changed_position_in_the_data_is_noticed(saved):
+    (saved / "6" / "files" / "data" / "shard_00000-of-00001.it.data").write_bytes(bytes(256))
+    with pytest.raises(CheckpointError, match="shard_00000-of-00001.it.data is not what was saved"):
+        Checkpointer(saved, read_only=True).contents(6)
+
+
+def test_missing_configuration_is_told(saved):
+    (saved / "6" / "files" / "config.json").unlink()
+    with pytest.raises(CheckpointError, match="not complete"):
+        Checkpointer(saved, read_only=True).contents(6)
+
+
+def test_old_checkpoints_go_and_marked_ones_stay(tmp_path, tiny_config, state):
+    training = tiny_config.training.model_copy(update={"keep_checkpoints": 2, "keep_every": 4})
+    checkpoints = Checkpointer(tmp_path, training)
+    for step in (2, 4, 6, 8, 10):
+        checkpoints.save(step, {"step": state["step"]}, config=tiny_config, vocabulary={}, data={})
+    checkpoints.close()
+    assert Checkpointer(tmp_path, read_only=True).steps() == [4, 8, 10]
+
+
+def test_fingerprint_sees_one_bit_and_order():
+    values = jax.random.normal(jax.random.key(0), (6, 5))
+    base = fingerprints({"x": values})["x"]
+    assert base == fingerprints({"x": jnp.array(values)})["x"]
+    assert base != fingerprints({"x": values[::-1]})["x"]
+    bits = np.asarray(values).view(np.uint32)
+    for index in (0, 7, 29):
+        for bit in (0, 12, 31):
+            flipped = bits.copy()
+            flipped.flat[index] ^= np.uint32(1 << bit)
+            assert base != fingerprints({"x": jnp.asarray(flipped.view(np.float32))})["x"]

@@ -1,0 +1,168 @@
+"""Tokenizers of others as vocabularies: the same text in our ids, symbols that cannot be typed, refusals."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from denoise_jax.errors import DataError
+from denoise_jax.interop.tokenizer_import import from_huggingface
+from denoise_jax.vocabulary.load import load_vocabulary
+
+TYPED = "a <mask> b </s> c <pad> d <s> e <unk> en_XX<mask>"
+TEXTS = [
+    "The state of the Union",
+    "",
+    " ",
+    "  naïve 国情 😀\n\tend ",
+    "it's 1,234.5 -- \u201cso\u201d",
+    TYPED,
+]
+
+
+def original(folder):
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+@pytest.fixture(params=["bart_folder", "mbart_folder"])
+def folder(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_ids_are_in_our_order(bart_folder):
+    own = load_vocabulary(bart_folder)
+    assert [own.piece(i) for i in range(4)] == ["<pad>", "</s>", "<unk>", "<s>"]
+    np.testing.assert_array_equal(own.hf_ids, [1, 2, 3, 0, *range(4, 600)])
+    assert own.hf_ids.dtype == np.int32
+    assert (len(own), own.mask_id, own.bos_id, own.start_id, own.opening_ids) == (600, 599, 3, 1, (3,))
+    assert own.control_ids == (0, 1, 3, 599)
+
+
+def test_languages_are_symbols_and_nothing_opens_the_text_of_mbart(mbart_folder):
+    own = load_vocabulary(mbart_folder)
+    assert own.opening_ids == ()
+    assert own.symbol_id("en_XX") in own.control_ids
+    assert own.symbol_id("the") is None
+    assert own.piece(own.symbol_id("ro_RO")) == "ro_RO"
+
+
+def test_text_has_the_ids_and_the_text_of_the_original(folder, speeches):
+    own, theirs = load_vocabulary(folder), original(folder)
+    theirs.encode_special_tokens = True
+    for text in [*TEXTS[:-1], *speeches]:
+        ids = own.encode(text)
+        assert own.hf_ids[ids].tolist() == theirs.encode(text, add_special_tokens=False).ids
+        assert own.decode(ids) == theirs.decode(own.hf_ids[ids].tolist(), skip_special_tokens=False)
+
+
+def test_byte_level_text_comes_back_whole(bart_folder):
+    own = load_vocabulary(bart_folder)
+    assert [own.decode([3, *own.encode(text), 599, 1, 0]) for text in TEXTS] == TEXTS
+
+
+def test_typed_symbols_are_text(folder):
+    own = load_vocabulary(folder)
+    typed = own.encode(TYPED)
+    assert typed
+    assert not set(typed) & set(own.control_ids)
+    assert set(original(folder).encode(TYPED).ids) >= {0, 1, 2}, "the tokenizer itself takes them for symbols"
+
+
+def test_masks_of_a_prompt_are_those_of_the_original(bart_folder):
+    own, theirs = load_vocabulary(bart_folder), original(bart_folder)
+    for text in (
+        "The <mask> is",
+        "<mask> of",
+        "our <mask>.",
+        "<mask>",
+        "a<mask><mask>b",
+        "a <mask> <mask>  b ",
+    ):
+        ids = own.hf_ids[own.encode_masked(text)].tolist()
+        assert ids == theirs.encode(text, add_special_tokens=False).ids
+
+
+def test_no_space_is_put_between_a_mask_and_what_touches_it(mbart_folder):
+    own = load_vocabulary(mbart_folder)
+    assert own.encode_masked("our <mask>.") == [*own.encode("our"), own.mask_id, own.piece_id(".")]
+    assert own.encode_masked("our <mask> own") == [*own.encode("our"), own.mask_id, *own.encode("own")]
+
+
+def test_pieces_are_readable_and_tell_where_words_begin(bart_folder):
+    own = load_vocabulary(bart_folder)
+    pieces = [own.piece(i) for i in own.encode("The state of é")]
+    assert "".join(pieces) == "The▁state▁of▁\\xc3\\xa9"
+    assert own.decode_pieces(pieces) == "The state of é"
+    starts = {own.piece(i): flag for i, flag in enumerate(own.word_starts.tolist())}
+    assert starts["▁the"]
+    assert starts["▁"]
+    assert not any(starts[piece] for piece in ("e", "<mask>", "</s>", "\\xc3"))
+    assert own.piece_id("é") is None, "the character that stands for a byte is not what is read"
+
+
+def test_kept_files_open_again(folder, tmp_path):
+    own = load_vocabulary(folder)
+    kept = own.files()
+    assert set(kept) == {"tokenizer.json", "vocabulary.json"}
+    for name, content in kept.items():
+        (tmp_path / name).write_bytes(content)
+    again = load_vocabulary(tmp_path)
+    assert again.fingerprint() == own.fingerprint()
+    assert again.encode("The state") == own.encode("The state")
+    changed = json.loads(kept["vocabulary.json"]) | {"opening": ["</s>"]}
+    (tmp_path / "vocabulary.json").write_text(json.dumps(changed))
+    assert load_vocabulary(tmp_path).fingerprint() != own.fingerprint()
+
+
+def test_names_are_those_of_the_folders_files(bart_source, tmp_path):
+    """By name, by id, and else by BART's; further symbols from a list; the original files to the byte."""
+    source = shutil.copytree(bart_source, tmp_path / "hf")
+    config = {"eos_token": {"content": "<s>"}, "additional_special_tokens": ["Ġthe"]}
+    (source / "tokenizer_config.json").write_text(json.dumps(config))
+    (source / "config.json").write_text('{"bos_token_id": 2, "decoder_start_token_id": 3}')
+    found = from_huggingface(source)
+    info = json.loads(found["vocabulary.json"])
+    assert (info["eos"], info["bos"], info["start"], info["pad"]) == ("<s>", "</s>", "<unk>", "<pad>")
+    assert info["symbols"] == ["Ġthe"]
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert found[name] == (source / name).read_bytes()
+
+
+def test_refusals(bart_source, bart_folder, tmp_path):
+    with pytest.raises(DataError, match="has no tokenizer.json; make one .*save_pretrained"):
+        from_huggingface(tmp_path)
+    source = shutil.copytree(bart_source, tmp_path / "hf")
+    parts = json.loads((source / "tokenizer.json").read_text())
+
+    def refused(change, message):
+        (source / "tokenizer.json").write_text(change if isinstance(change, str) else json.dumps(change))
+        with pytest.raises(DataError, match=message):
+            from_huggingface(source)
+
+    refused("{", "tokenizer.json is not JSON")
+    refused("[]", "tokenizer.json holds a list")
+    refused({"model": {}}, "tokenizer.json is not a tokenizer")
+    shifted = {name: index + (index > 300) for name, index in parts["model"]["vocab"].items()}
+    refused({**parts, "model": {**parts["model"], "vocab": shifted}}, "do not have the ids 0 to 599.* 301 is")
+    (source / "special_tokens_map.json").write_text('{"unk_token": "[UNK]"}')
+    refused(parts, r"tokenizer.json has no token '\[UNK\]'.* unk token")
+    broken = shutil.copytree(bart_folder, tmp_path / "broken")
+    (broken / "vocabulary.json").write_text('{"pad": "<pad>", "eos": "</s>", "unk": "<unk>", "bos": "<bos>"}')
+    with pytest.raises(DataError, match="vocabulary.json: bos='<bos>' is no token"):
+        load_vocabulary(broken)
+    (broken / "vocabulary.json").unlink()
+    with pytest.raises(DataError, match="lacks vocabulary.json; `denoise-jax import`"):
+        load_vocabulary(broken)
+
+
+def test_a_vocabulary_without_a_mask_opens_but_has_none_to_give(bart_folder, tmp_path):
+    bare = shutil.copytree(bart_folder, tmp_path / "bare")
+    info = json.loads((bare / "vocabulary.json").read_text())
+    (bare / "vocabulary.json").write_text(json.dumps({**info, "mask": None}))
+    own = load_vocabulary(bare)
+    assert own.mask_id is None
+    assert own.encode_masked("text") == own.encode("text")
+    with pytest.raises(DataError, match="bare has no mask token"):
+        own.encode_masked("a <mask>")
