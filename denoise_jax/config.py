@@ -391,14 +391,11 @@ def load_json(text: str | bytes) -> Config:
 
 def differences(old: Config, new: Config) -> dict[str, tuple[object, object]]:
     """The fields whose values differ, by dotted name, each with (old, new)."""
-    changed: dict[str, tuple[object, object]] = {}
-    before, after = old.model_dump(), new.model_dump()
-    for section, value in before.items():
-        if not isinstance(value, dict):
-            if value != after[section]:
-                changed[section] = (value, after[section])
-            continue
-        for field, field_value in value.items():
-            if field_value != after[section][field]:
-                changed[f"{section}.{field}"] = (field_value, after[section][field])
-    return changed
+    before, after = _flattened(old), _flattened(new)
+    return {name: (value, after[name]) for name, value in before.items() if value != after[name]}
+
+
+def _flattened(config: Config) -> dict[str, object]:
+    sections = {name: value for name, value in config if isinstance(value, _Section)}
+    fields = {f"{name}.{field}": value for name, section in sections.items() for field, value in section}
+    return {"name": config.name, **fields}
