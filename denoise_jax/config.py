@@ -21,12 +21,11 @@ class _Section(BaseModel):
         Raises:
           pydantic.ValidationError: an unknown field, a value out of bounds, or contradictory fields.
         """
-        values = {name: getattr(self, name) for name in type(self).model_fields}
+        values = self.model_dump()
         for name, change in changes.items():
-            section = values.get(name)
-            nested = isinstance(section, _Section) and isinstance(change, Mapping)
-            values[name] = section.replace(**change) if nested else change
-        return type(self)(**values)
+            nested = isinstance(change, Mapping) and isinstance(values.get(name), dict)
+            values[name] = {**values[name], **change} if nested else change
+        return type(self).model_validate(values)
 
 
 class ModelConfig(_Section):

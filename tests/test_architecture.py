@@ -1,7 +1,7 @@
 """Enforces the table of rooms in docs/architecture.md: who may import what, and how long things may be.
 
-Reads the source with ast and imports none of it. A new folder under denoise_jax/ has to be added to ROOMS; rooms
-that do not exist yet are not checked.
+Reads the source with ast and imports none of it. A new folder under denoise_jax/ has to be added to ROOMS;
+rooms that do not exist yet are not checked.
 """
 
 import ast
