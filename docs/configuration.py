@@ -25,16 +25,16 @@ INTRODUCTION = """\
 
 <!-- Written by `python docs/configuration.py` from denoise_jax/config.py; do not edit. -->
 
-A run is described by one `Config`. Start from a named configuration in `configs/`, a module of your own with a
-function `config()`, or the `config.json` of a run, and override any field on the command line:
+A run is described by one `Config`. Start from a named configuration in `configs/`, a module of your own
+with a function `config()`, or the `config.json` of a run, and override any field on the command line:
 
 ```
 denoise-jax train quickstart --workdir runs/wider --model.embed-dim 256 --training.num-steps 3000
 ```
 
-In Python, `Config.replace` does the same: `config.replace(model={"embed_dim": 256})`. Unknown fields, values out of
-bounds and contradictory fields are rejected by name. `denoise-jax config NAME` prints the resolved configuration as
-JSON, and [resuming a run](commands.md#resuming) says which fields may change.
+In Python, `Config.replace` does the same: `config.replace(model={"embed_dim": 256})`. Unknown fields, values
+out of bounds and contradictory fields are rejected by name. `denoise-jax config NAME` prints the resolved
+configuration as JSON, and [Resuming](commands.md#resuming) says which fields may change during a run.
 """
 
 
@@ -57,8 +57,8 @@ def _table(title: str, section: type[BaseModel], names: list[str]) -> str:
     rows = ["| field | type | default | bounds | description |", "| --- | --- | --- | --- | --- |"]
     for name in names:
         field = section.model_fields[name]
-        bounds = ", ".join(_bounds(field))
-        cells = f"`{name}`", _type(field.annotation), _default(field), bounds, _quote_tokens(field.description)
+        bounds, description = ", ".join(_bounds(field)), _quote_tokens(field.description)
+        cells = f"`{name}`", _type(field.annotation), _default(field), bounds, description
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join([f"## {title}", "", _quote_tokens(getdoc(section)), "", *rows, ""])
 
