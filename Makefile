@@ -4,35 +4,36 @@
 #   make test              set up, then run the tests
 #   make help              all targets
 #
-# PYTHON=python3.12 chooses the interpreter (3.11, 3.12 or 3.13); VENV=folder, where the environment lies.
+# PYTHON=python3.12 selects the interpreter (3.11, 3.12 or 3.13), VENV=folder the environment's folder.
 
 VENV ?= .venv
+DOCS_VENV ?= .venv-docs
 PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,python3)
 
-# The interpreter behind PYTHON, should that be an environment's own, and its version, such as 3.12.
+# The base interpreter, if PYTHON is that of a virtual environment; and its version, such as 3.12.
 BASE_PYTHON := $(shell $(PYTHON) -c 'import sys; print(getattr(sys, "_base_executable", None) or sys.executable)' 2>/dev/null)
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 STAMP := $(VENV)/.installed-$(VERSION)
 
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-# Large pages: the arrays of a step are new memory each time, and this saves a sixth of its time on a CPU.
+# Large memory pages: each step allocates new arrays, and on a CPU this saves a sixth of its time.
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-parity quickstart test test-slow lint format lock clean
+.PHONY: help setup setup-parity quickstart test test-slow lint format docs lock clean
 
-help:  ## list the targets
+help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP)  ## install everything, hash-checked, in .venv
+setup: $(STAMP)  ## install the locked dependencies in .venv, with hashes checked
 
-# What builds the source-only dependencies comes first: then they are built with pinned tools, not the newest.
+# Build tools are installed first, so that dependencies without a wheel are built with locked versions of them.
 BUILD_TOOLS := cython|pdm-backend|setuptools
 
 $(STAMP): requirements.txt pyproject.toml
 	@case "$(VERSION)" in 3.11|3.12|3.13) ;; *) \
-	  echo "denoise_jax needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $(or $(VERSION),not there): try make PYTHON=python3.12" >&2; \
+	  echo "denoise_jax needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $(or $(VERSION),not installed): try make PYTHON=python3.12" >&2; \
 	  exit 2;; esac
 	@if [ "$(VERSION)" = 3.13 ] && ! command -v c++ >/dev/null; then \
 	  echo "On Python 3.13 one dependency is compiled: install a C++ compiler, or try make PYTHON=python3.12" >&2; \
@@ -47,11 +48,11 @@ $(STAMP): requirements.txt pyproject.toml
 	"$(VENV)/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-setup-parity: setup  ## install PyTorch and transformers too, which the parity tests need (1 to 5 GB)
+setup-parity: setup  ## also install PyTorch and transformers for the parity tests (1 to 5 GB)
 	"$(VENV)/bin/python" -m pip install --quiet --no-build-isolation --editable ".[parity]"
 
-# The lines of this recipe are the README's quick start: copy them, with the environment activated.
-quickstart: setup  ## build a vocabulary, train, evaluate and fill masks on this machine
+# The README's quick start. Each line also works by itself in the activated environment.
+quickstart: setup  ## train a vocabulary and a small model, evaluate it and fill in masks
 	denoise-jax vocab --task quickstart --size 2048 --sentinels 32 --control-symbols en_18 en_19 en_20 en_21 --output vocabularies/quickstart
 	denoise-jax train quickstart --workdir runs/quickstart
 	denoise-jax evaluate runs/quickstart
@@ -60,21 +61,34 @@ quickstart: setup  ## build a vocabulary, train, evaluate and fill masks on this
 	  "I commend this subject to the consideration of <mask>, and I ask that provision be made for the payment of these claims at the present session." \
 	  "The Congress of the United <mask> has the power to declare war."
 
-test: setup  ## the tests that take seconds
+test: setup  ## run the fast tests
 	python -m pytest -n 2 --dist loadfile
 
-test-slow: setup  ## the tests that take minutes
+test-slow: setup  ## run the slow tests
 	python -m pytest -m "slow and not tpu"
 
-lint: setup  ## style and mistakes, with ruff
+lint: setup  ## check style with ruff
 	ruff check .
 	ruff format --check .
 
-format: setup  ## rewrite the files in our style
+format: setup  ## fix style with ruff
 	ruff check --fix .
 	ruff format .
 
-lock:  ## pin the newest dependencies in requirements.txt (needs uv)
+# Only the extra is installed: pages are built from the source without importing it.
+$(DOCS_VENV)/.installed: pyproject.toml
+	rm -rf "$(DOCS_VENV)" && "$(BASE_PYTHON)" -m venv "$(DOCS_VENV)"
+	@"$(DOCS_VENV)/bin/python" -c 'import tomllib; \
+	  print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' \
+	  > "$(DOCS_VENV)/requirements.txt"
+	"$(DOCS_VENV)/bin/python" -m pip install --quiet --requirement "$(DOCS_VENV)/requirements.txt"
+	@touch $@
+
+docs: $(DOCS_VENV)/.installed  ## build the documentation site in site/ (own environment, .venv-docs)
+	PYTHONPATH=. "$(DOCS_VENV)/bin/python" docs/configuration.py
+	NO_MKDOCS_2_WARNING=1 "$(DOCS_VENV)/bin/mkdocs" build --strict
+
+lock:  ## lock the newest versions of the dependencies in requirements.txt (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv" >&2; exit 2; }
 	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 --upgrade \
 	  --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements.lock.tmp
@@ -82,6 +96,6 @@ lock:  ## pin the newest dependencies in requirements.txt (needs uv)
 	  echo "# Written by \`make lock\`; installed by \`make setup\`."; cat requirements.lock.tmp; } > requirements.txt
 	@rm requirements.lock.tmp
 
-clean:  ## remove the environment and all caches; runs/ and vocabularies/ stay
-	rm -rf "$(VENV)" build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
+clean:  ## remove environments, caches and site/, but not runs/ and vocabularies/
+	rm -rf "$(VENV)" "$(DOCS_VENV)" site build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Holds what the README says of the quick start: reads the evaluation that `make quickstart` has written."""
+"""Checks that the evaluation written by `make quickstart` is as good as the README says."""
 
 import json
 import sys
@@ -11,4 +11,4 @@ print(f"visible {result['visible_accuracy']:.3f}, hidden {hidden:.3f}, most freq
 if result["split"] != "test" or result["visible_accuracy"] < 0.95 or hidden < 3 * baseline:
     sys.exit("on the test split, visible accuracy must be .95 and hidden accuracy three times the baseline")
 if not Path("runs/quickstart/plots/loss.png").read_bytes().startswith(b"\x89PNG"):
-    sys.exit("runs/quickstart/plots/loss.png is no picture")
+    sys.exit("runs/quickstart/plots/loss.png is not a PNG file")
