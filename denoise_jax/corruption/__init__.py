@@ -30,7 +30,7 @@ from denoise_jax.corruption.presets import PRESETS, build
 from denoise_jax.corruption.rates import Linear
 from denoise_jax.corruption.record import Corruption, Noised, Op, TargetNoise, clean, replay, split
 from denoise_jax.corruption.rotation import document_rotation
-from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.corruption.sentence_permutation import sentence_permutation
 from denoise_jax.corruption.shuffling import token_shuffling
 from denoise_jax.corruption.span_corruption import span_corruption
 from denoise_jax.corruption.symbols import Symbols

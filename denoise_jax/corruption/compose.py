@@ -7,8 +7,8 @@ import tensorflow as tf
 from denoise_jax.corruption.keys import draw, stream
 from denoise_jax.corruption.options import CorruptionError, check_number, check_weights
 from denoise_jax.corruption.record import Corruption, Noised, Op, insert, join, select, writes, writing
-from denoise_jax.corruption.rows import rows_of_sizes
-from denoise_jax.corruption.spans import look_up
+from denoise_jax.corruption.row_partition import RowPartition
+from denoise_jax.corruption.span_lengths import look_up
 from denoise_jax.corruption.symbols import Symbols
 
 
@@ -75,8 +75,14 @@ def mixture(
 
 def _announce(noised: Noised, mode_token: int) -> Noised:
     """The record with the mode token before each text."""
-    ones = tf.ones_like(noised.rows.sizes)
-    return insert(noised, noised.rows.starts, rows_of_sizes(ones), ones * mode_token, Op.SENTINEL)
+    ones = tf.ones_like(noised.partition.row_lengths)
+    return insert(
+        noised,
+        noised.partition.row_starts,
+        RowPartition.from_row_lengths(ones),
+        ones * mode_token,
+        Op.SENTINEL,
+    )
 
 
 def _checked(member: tuple[Corruption, float, int | None], name: str) -> tuple[Corruption, float, int | None]:

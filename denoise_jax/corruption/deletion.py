@@ -18,33 +18,33 @@ def token_deletion(
     *,
     deletion_prob: float | Schedule = 0.15,
     selection: str = "exact",
-    budget: str = "ceil",
+    rounding: str = "ceil",
     whole_word: bool = False,
 ) -> Corruption:
     """Delete a share of the units, never all of them: one, chosen at random, stays where all would go.
 
     Args:
       deletion_prob: share of the units that vanish.
-      selection: "exact" deletes `budget`(deletion_prob x units) units, every subset alike; "bernoulli"
+      selection: "exact" deletes `rounding`(deletion_prob x units) units, every subset alike; "bernoulli"
         each unit by itself.
-      budget: "ceil", "floor", "round" (halves up), or "stochastic" (exact in the mean); for "exact" only.
+      rounding: "ceil", "floor", "round" (halves up), or "stochastic" (exact in the mean); for "exact" only.
       whole_word: units are words instead of tokens.
 
     What earlier noise wrote is left alone. Raises CorruptionError for an option outside its bounds.
     """
-    chooser = Selection(Rate(deletion_prob, "deletion_prob"), selection, budget)
+    chooser = Selection(Rate(deletion_prob, "deletion_prob"), selection, rounding)
     unit = check_unit(symbols, "word" if whole_word else "token")
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
         u = units(symbols, noised, unit)
         chosen = chooser.choose(u, noised.steps, key, "deletion.choice")
-        return delete(noised, u.spread(chosen & ~_spared(u, chosen, key)))
+        return delete(noised, u.broadcast(chosen & ~_spared(u, chosen, key)))
 
     return corrupt
 
 
 def _spared(u: Units, chosen: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """One unit of each example in which all are chosen (bool [u]): bool [u]."""
-    all_chosen = u.rows.sum(chosen) == u.rows.sizes
-    one = draw(key, "deletion.spared") % tf.maximum(u.rows.sizes, 1)
-    return u.rows.spread(all_chosen) & (u.rows.place == u.rows.spread(one))
+    all_chosen = u.partition.sum(chosen) == u.partition.row_lengths
+    one = draw(key, "deletion.spared") % tf.maximum(u.partition.row_lengths, 1)
+    return u.partition.broadcast(all_chosen) & (u.partition.offsets == u.partition.broadcast(one))

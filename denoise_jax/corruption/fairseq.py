@@ -7,8 +7,8 @@ from denoise_jax.corruption.options import CorruptionError, check_number
 from denoise_jax.corruption.rates import Rate
 from denoise_jax.corruption.record import Corruption
 from denoise_jax.corruption.rotation import document_rotation
-from denoise_jax.corruption.sentences import sentence_permutation
-from denoise_jax.corruption.spans import MAX_MEAN
+from denoise_jax.corruption.sentence_permutation import sentence_permutation
+from denoise_jax.corruption.span_lengths import MAX_MEAN
 from denoise_jax.corruption.symbols import Symbols
 
 MASK_LENGTHS = ("subword", "word", "span-poisson")

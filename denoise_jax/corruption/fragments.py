@@ -15,7 +15,7 @@ from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError, check_number
 from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, Op, write, writing
-from denoise_jax.corruption.rows import Rows, put, rows_of_sizes, take
+from denoise_jax.corruption.row_partition import RowPartition, put, take
 from denoise_jax.corruption.symbols import Symbols
 
 
@@ -56,16 +56,18 @@ def masked_fragment(
     edge = Rate(edge_prob, "edge_prob")
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
-        columns, u = noised.rows.where(symbols.eligible(noised))
-        length = tf.maximum(rate.counts(u.sizes, noised.steps, "round"), 1)
-        length = tf.minimum(length, tf.maximum(u.sizes - 1, tf.minimum(u.sizes, 1)))
-        start = _starts(u.sizes - length, edge, noised.steps, key)
-        inside, output_rows = u.where((u.place >= u.spread(start)) & (u.place < u.spread(start + length)))
+        columns, u = noised.partition.where(symbols.eligible(noised))
+        length = tf.maximum(rate.counts(u.row_lengths, noised.steps, "round"), 1)
+        length = tf.minimum(length, tf.maximum(u.row_lengths - 1, tf.minimum(u.row_lengths, 1)))
+        start = _starts(u.row_lengths - length, edge, noised.steps, key)
+        inside, output_partition = u.where(
+            (u.offsets >= u.broadcast(start)) & (u.offsets < u.broadcast(start + length))
+        )
         run = take(columns, inside)  # ascending
-        return _hide(symbols, noised, run, output_rows, random_rate, keep_rate, key)._replace(
+        return _hide(symbols, noised, run, output_partition, random_rate, keep_rate, key)._replace(
             outputs=take(noised.ids, run),
             output_source=take(noised.source, run),
-            output_rows=output_rows,
+            output_partition=output_partition,
         )
 
     return writing(corrupt)
@@ -73,7 +75,7 @@ def masked_fragment(
 
 def _starts(last: tf.Tensor, edge: Rate, steps: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """Start of each example's run, 0 ... last [e]: [e]."""
-    each, draws = rows_of_sizes(tf.ones_like(last)), draw(key, "fragment.edge")
+    each, draws = RowPartition.from_row_lengths(tf.ones_like(last)), draw(key, "fragment.edge")
     at_first = edge.hits(draws, each, steps)
     at_last = edge.hits(tf.bitwise.invert(draws), each, steps)  # from the other end of the same draw
     start = draw(key, "fragment.start")
@@ -85,17 +87,17 @@ def _hide(
     symbols: Symbols,
     noised: Noised,
     run: tf.Tensor,
-    rows: Rows,
+    partition: RowPartition,
     random_rate: Rate,
     keep_rate: Rate,
     key: tf.Tensor,
 ) -> Noised:
     """The record with the columns `run`, dealt out as `rows`, masked, made random, or kept."""
-    draws = draw(key, "fragment.kind", rows)
-    is_random = random_rate.hits(draws, rows, noised.steps)
+    draws = draw(key, "fragment.kind", partition)
+    is_random = random_rate.hits(draws, partition, noised.steps)
     # The same draw from its other end: never both, while the two rates are not above 1 together.
-    stays = keep_rate.hits(tf.bitwise.invert(draws), rows, noised.steps) & ~is_random
-    random_ids = symbols.random_ids(draw(key, "fragment.random_ids", rows))
+    stays = keep_rate.hits(tf.bitwise.invert(draws), partition, noised.steps) & ~is_random
+    random_ids = symbols.random_ids(draw(key, "fragment.random_ids", partition))
     ids = tf.where(is_random, random_ids, symbols.mask_token)
     ops = tf.where(is_random, int(Op.RANDOM), int(Op.MASK))
 

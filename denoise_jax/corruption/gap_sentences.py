@@ -14,7 +14,7 @@ from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, Op, writing
-from denoise_jax.corruption.rows import Rows, put, rows_of_examples, take
+from denoise_jax.corruption.row_partition import RowPartition, put, take
 from denoise_jax.corruption.span_corruption import collapse
 from denoise_jax.corruption.symbols import Symbols
 
@@ -46,37 +46,39 @@ def gap_sentences(
         raise CorruptionError(f"strategy={strategy!r} is unknown; choose one of {', '.join(STRATEGIES)}")
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
-        columns, rows = noised.rows.where(symbols.eligible(noised))  # [c]
+        columns, partition = noised.partition.where(symbols.eligible(noised))  # [c]
         ids, source = take(noised.ids, columns), take(noised.source, columns)
-        sentence, sentences = _sentences(take(noised.sentence_ids, source - 1), rows)
-        most = tf.minimum(tf.maximum(sentences.sizes - 1, 1), sentences.sizes)
-        wanted = tf.maximum(rate.counts(sentences.sizes, noised.steps, "floor"), 1)
+        sentence, sentences = _sentences(take(noised.sentence_ids, source - 1), partition)
+        most = tf.minimum(tf.maximum(sentences.row_lengths - 1, 1), sentences.row_lengths)
+        wanted = tf.maximum(rate.counts(sentences.row_lengths, noised.steps, "floor"), 1)
         if strategy == "random":
             ranks = draw(key, "gap_sentences.choice", sentences)
         elif strategy == "lead":
-            ranks = sentences.place
+            ranks = sentences.offsets
         else:
-            ranks = -_shared_with_rest(ids, sentence, rows, sentences)
+            ranks = -_shared_with_rest(ids, sentence, partition, sentences)
         chosen = take(sentences.choose(tf.minimum(wanted, most), ranks), sentence)  # [c]
         run = put(tf.where(chosen, sentence + 1, 0), columns, tf.zeros_like(noised.ids))
-        hidden, output_rows = rows.where(chosen)
+        hidden, output_partition = partition.where(chosen)
         return collapse(noised, run, symbols.mask_token, Op.MASK)._replace(
             outputs=take(ids, hidden),
             output_source=take(source, hidden),
-            output_rows=output_rows,
+            output_partition=output_partition,
         )
 
     return writing(corrupt)
 
 
-def _sentences(sentence_ids: tf.Tensor, rows: Rows) -> tuple[tf.Tensor, Rows]:
+def _sentences(sentence_ids: tf.Tensor, partition: RowPartition) -> tuple[tf.Tensor, RowPartition]:
     """Each column's sentence [c], numbered from 0 in order of appearance; and the rows of the sentences."""
     found, number = tf.unique(sentence_ids)
-    example = tf.math.unsorted_segment_max(rows.of, number, tf.size(found))
-    return number, rows_of_examples(example, rows.count)
+    example = tf.math.unsorted_segment_max(partition.value_rowids, number, tf.size(found))
+    return number, RowPartition.from_value_rowids(example, partition.nrows)
 
 
-def _shared_with_rest(ids: tf.Tensor, sentence: tf.Tensor, rows: Rows, sentences: Rows) -> tf.Tensor:
+def _shared_with_rest(
+    ids: tf.Tensor, sentence: tf.Tensor, partition: RowPartition, sentences: RowPartition
+) -> tf.Tensor:
     """How many tokens each sentence shares with the rest of its text, repeats counted: [s].
 
     The F1 of o shared tokens is 2 o / (tokens of the sentence + tokens of the rest), and that sum is the
@@ -90,7 +92,7 @@ def _shared_with_rest(ids: tf.Tensor, sentence: tf.Tensor, rows: Rows, sentences
         return pair, counts
 
     pair, in_sentence = counted(sentence)  # [c], [p]
-    pair_of_text, in_text = counted(rows.of)
+    pair_of_text, in_text = counted(partition.value_rowids)
 
     def of_pair(values: tf.Tensor) -> tf.Tensor:
         """The one value [p] of each pair's columns [c]."""
@@ -98,4 +100,4 @@ def _shared_with_rest(ids: tf.Tensor, sentence: tf.Tensor, rows: Rows, sentences
 
     in_rest = of_pair(take(in_text, pair_of_text)) - in_sentence
     shared = tf.minimum(in_sentence, in_rest)
-    return tf.math.unsorted_segment_sum(shared, of_pair(sentence), sentences.columns)
+    return tf.math.unsorted_segment_sum(shared, of_pair(sentence), sentences.nvals)

@@ -10,7 +10,7 @@ import hashlib
 
 import tensorflow as tf
 
-from denoise_jax.corruption.rows import Rows, take
+from denoise_jax.corruption.row_partition import RowPartition, take
 
 _STEP = 0x9E3779B97F4A7C15
 _SCRAMBLE = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
@@ -26,30 +26,30 @@ def stream(key: tf.Tensor, name: str) -> tf.Tensor:
     return tf.bitcast(_scrambled(tf.bitcast(key, tf.uint64) + tf.constant(constant, tf.uint64)), tf.int64)
 
 
-def draw(key: tf.Tensor, name: str, rows: Rows | None = None) -> tf.Tensor:
+def draw(key: tf.Tensor, name: str, partition: RowPartition | None = None) -> tf.Tensor:
     """Independent int32, uniform over all 2^32 values, from the stream `name` of each example's key [e].
 
     One for each example [e], or one for each column of `rows` [n]. An example's draws depend on nothing
     but its key, and a longer row begins with the draws of a shorter one.
     """
     state = tf.bitcast(stream(key, name), tf.uint64)
-    if rows is not None:
-        counter = tf.cast(rows.place + 1, tf.uint64) * tf.constant(_STEP, tf.uint64)
-        state = take(state, rows.of) + counter
+    if partition is not None:
+        counter = tf.cast(partition.offsets + 1, tf.uint64) * tf.constant(_STEP, tf.uint64)
+        state = take(state, partition.value_rowids) + counter
     return tf.cast(
         tf.bitwise.right_shift(tf.bitcast(_scrambled(state), tf.int64), tf.constant(32, tf.int64)), tf.int32
     )
 
 
-def content_keys(ids: tf.Tensor, rows: Rows) -> tf.Tensor:
+def content_keys(ids: tf.Tensor, partition: RowPartition) -> tf.Tensor:
     """A number that tells each example's ids [n] from those of others, to add to its key: int64 [e].
 
     The ids' sum, with a weight for each place that looks random; the streams scramble it.
     """
-    counter = tf.cast(rows.place + 1, tf.uint64) * tf.constant(_STEP, tf.uint64)
+    counter = tf.cast(partition.offsets + 1, tf.uint64) * tf.constant(_STEP, tf.uint64)
     weight = counter ^ tf.bitwise.right_shift(counter, tf.constant(29, tf.uint64))
     weighted = tf.cast(ids + 1, tf.int64) * tf.bitcast(weight, tf.int64)
-    return tf.math.unsorted_segment_sum(weighted, rows.of, rows.count)
+    return tf.math.unsorted_segment_sum(weighted, partition.value_rowids, partition.nrows)
 
 
 def _scrambled(bits: tf.Tensor) -> tf.Tensor:

@@ -12,7 +12,7 @@ from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, Op, write
-from denoise_jax.corruption.rows import take
+from denoise_jax.corruption.row_partition import take
 from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.corruption.units import Selection, check_unit, units
 
@@ -26,7 +26,7 @@ def token_masking(
     random_prob: float | Schedule = 0.1,
     keep_prob: float | Schedule = 0.1,
     selection: str = "exact",
-    budget: str = "ceil",
+    rounding: str = "ceil",
     whole_word: bool = False,
 ) -> Corruption:
     """Put the mask, or now and then a random token or the token itself, in the place of each chosen token.
@@ -37,9 +37,9 @@ def token_masking(
         chance the token itself.
       keep_prob: share of the chosen tokens that stay as they are. The record shows them as visible, like
         any token that was not chosen; so in the mean mask_prob x (1 - keep_prob) of the tokens are hidden.
-      selection: "exact" chooses `budget`(mask_prob x units) units, every subset alike; "bernoulli" each
+      selection: "exact" chooses `rounding`(mask_prob x units) units, every subset alike; "bernoulli" each
         unit by itself.
-      budget: "ceil", "floor", "round" (halves up), or "stochastic" (exact in the mean); for "exact" only.
+      rounding: "ceil", "floor", "round" (halves up), or "stochastic" (exact in the mean); for "exact" only.
       whole_word: units are words instead of tokens.
 
     What becomes of a chosen token is drawn for each token independently, also inside a word. Where
@@ -54,17 +54,17 @@ def token_masking(
             f"random_prob={random_prob} and keep_prob={keep_prob} are shares of the same tokens: "
             "together they must not exceed 1"
         )
-    chooser = Selection(rate, selection, budget)
+    chooser = Selection(rate, selection, rounding)
     unit = check_unit(symbols, "word" if whole_word else "token")
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
         u = units(symbols, noised, unit)
-        chosen = u.spread(chooser.choose(u, noised.steps, key, "masking.choice"))
+        chosen = u.broadcast(chooser.choose(u, noised.steps, key, "masking.choice"))
         # One draw decides: its low end means random, its high end keep, so that no token is both.
-        fate = draw(key, "masking.fate", noised.rows)
-        random = random_rate.hits(fate, noised.rows, noised.steps)
-        kept = keep_rate.hits(tf.bitwise.invert(fate), noised.rows, noised.steps) & ~random
-        ids = symbols.random_ids(draw(key, "masking.random_ids", noised.rows))
+        fate = draw(key, "masking.fate", noised.partition)
+        random = random_rate.hits(fate, noised.partition, noised.steps)
+        kept = keep_rate.hits(tf.bitwise.invert(fate), noised.partition, noised.steps) & ~random
+        ids = symbols.random_ids(draw(key, "masking.random_ids", noised.partition))
         return write(
             noised,
             chosen & ~kept,
@@ -81,7 +81,7 @@ def token_replacement(
     replace_prob: float | Schedule = 0.15,
     source: str = "vocabulary",
     selection: str = "exact",
-    budget: str = "ceil",
+    rounding: str = "ceil",
     whole_word: bool = False,
 ) -> Corruption:
     """Put a random token in the place of each chosen token.
@@ -91,7 +91,7 @@ def token_replacement(
       source: "vocabulary" draws from all ids of text, all alike; "text" from the tokens that this noise may
         touch in the same example, all places alike, so that frequent tokens come often. Either may draw the
         token itself.
-      selection, budget, whole_word: as for `token_masking`.
+      selection, rounding, whole_word: as for `token_masking`.
 
     Raises CorruptionError for an option outside its bounds.
     """
@@ -99,13 +99,13 @@ def token_replacement(
         raise CorruptionError(
             f"source={source!r} of random tokens is unknown; choose one of {', '.join(SOURCES)}"
         )
-    chooser = Selection(Rate(replace_prob, "replace_prob"), selection, budget)
+    chooser = Selection(Rate(replace_prob, "replace_prob"), selection, rounding)
     unit = check_unit(symbols, "word" if whole_word else "token")
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
         u = units(symbols, noised, unit)
-        chosen = u.spread(chooser.choose(u, noised.steps, key, "replacement.choice"))
-        draws = draw(key, "replacement.random_ids", noised.rows)
+        chosen = u.broadcast(chooser.choose(u, noised.steps, key, "replacement.choice"))
+        draws = draw(key, "replacement.random_ids", noised.partition)
         ids = symbols.random_ids(draws) if source == "vocabulary" else _ids_of_text(noised, u.eligible, draws)
         return write(noised, chosen, ids, Op.RANDOM)
 
@@ -114,7 +114,7 @@ def token_replacement(
 
 def _ids_of_text(noised: Noised, eligible: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     """For each column an id from an eligible column of its example, all alike; 0 where there is none: [n]."""
-    index, own = noised.rows.where(eligible)
-    place = draws % noised.rows.spread(tf.maximum(own.sizes, 1))
+    index, own = noised.partition.where(eligible)
+    place = draws % noised.partition.broadcast(tf.maximum(own.row_lengths, 1))
     ids = tf.concat([take(noised.ids, index), [0]], 0)
-    return take(ids, noised.rows.spread(own.starts) + place)
+    return take(ids, noised.partition.broadcast(own.row_starts) + place)

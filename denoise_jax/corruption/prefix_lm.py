@@ -11,7 +11,7 @@ import tensorflow as tf
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import MAX_TOKENS, check_number
 from denoise_jax.corruption.record import Corruption, Noised, Op, delete, writing
-from denoise_jax.corruption.rows import take
+from denoise_jax.corruption.row_partition import take
 from denoise_jax.corruption.symbols import Symbols
 
 
@@ -34,16 +34,18 @@ def prefix_lm(symbols: Symbols, *, min_prefix: int = 1) -> Corruption:
     min_prefix = check_number("min_prefix", min_prefix, 1, MAX_TOKENS, must=must, whole=True)
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
-        rows = noised.rows
-        before_text = rows.running_sum(tf.cast(symbols.eligible(noised), tf.int32)) == 0
-        least = rows.sum(tf.cast(before_text, tf.int32)) + min_prefix  # [e]
-        cut = least + draw(key, "prefix.cut") % tf.maximum(rows.sizes - least, 1)  # past a short text's end
-        rest = (rows.place >= rows.spread(cut)) & (noised.op == Op.KEEP)
-        columns, output_rows = rows.where(rest)
+        partition = noised.partition
+        before_text = partition.cumsum(tf.cast(symbols.eligible(noised), tf.int32)) == 0
+        least = partition.sum(tf.cast(before_text, tf.int32)) + min_prefix  # [e]
+        cut = least + draw(key, "prefix.cut") % tf.maximum(
+            partition.row_lengths - least, 1
+        )  # past a short text's end
+        rest = (partition.offsets >= partition.broadcast(cut)) & (noised.op == Op.KEEP)
+        columns, output_partition = partition.where(rest)
         return delete(noised, rest)._replace(
             outputs=take(noised.ids, columns),
             output_source=take(noised.source, columns),
-            output_rows=output_rows,
+            output_partition=output_partition,
         )
 
     return writing(corrupt)

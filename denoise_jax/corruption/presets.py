@@ -16,7 +16,7 @@ from denoise_jax.corruption.prefix_lm import prefix_lm
 from denoise_jax.corruption.rates import Linear
 from denoise_jax.corruption.record import Corruption
 from denoise_jax.corruption.rotation import document_rotation
-from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.corruption.sentence_permutation import sentence_permutation
 from denoise_jax.corruption.shuffling import token_shuffling
 from denoise_jax.corruption.span_corruption import span_corruption
 from denoise_jax.corruption.symbols import Symbols

@@ -7,7 +7,7 @@ each of the whole window.
 import tensorflow as tf
 
 from denoise_jax.corruption.record import Noised, Op, TargetNoise
-from denoise_jax.corruption.rows import distances, put, rows_of_sizes, take
+from denoise_jax.corruption.row_partition import RowPartition, distances, put, take
 from denoise_jax.target_kinds import TargetKind
 
 
@@ -27,7 +27,7 @@ def target_kinds(noised: Noised) -> tf.Tensor:
       or a symbol such as that of a rotation or a mode).
     IN_PLACE: all else.
     """
-    every = tf.range(noised.target_rows.columns)
+    every = tf.range(noised.target_partition.nvals)
     in_order = tf.reduce_all(noised.source[1:] >= noised.source[:-1])
     moved = tf.cond(in_order, lambda: tf.zeros([0], tf.int32), lambda: _moved(noised))
     beside = _beside_insertions(noised)
@@ -51,7 +51,7 @@ def output_kinds(noised: Noised) -> tf.Tensor:
     if noised.outputs is noised.targets:
         return kinds
     # A symbol at the end of a text may have the source past its last token.
-    places = tf.minimum(noised.output_source, noised.target_rows.columns) - 1
+    places = tf.minimum(noised.output_source, noised.target_partition.nvals) - 1
     same = (take(noised.targets, places) == noised.outputs) & (places == noised.output_source - 1)
     return tf.where(same, take(kinds, places), int(TargetKind.IN_PLACE))
 
@@ -72,25 +72,25 @@ def _hidden_kinds(noised: Noised, replaced: tf.Tensor) -> tf.Tensor:
     """REPLACED or MASKED for each target [m], by the last column before it that stands for anything."""
     columns = tf.cast(tf.where((noised.op != Op.KEEP) & (noised.span > 1))[:, 0], tf.int32)
     own = tf.where(take(replaced, columns), int(TargetKind.REPLACED), int(TargetKind.MASKED))
-    first = tf.boolean_mask(noised.target_rows.starts, noised.target_rows.sizes > 0)
+    first = tf.boolean_mask(noised.target_partition.row_starts, noised.target_partition.row_lengths > 0)
     begins = tf.dynamic_stitch(  # of several values for a place the last one stands
-        [tf.range(noised.target_rows.columns), first, take(noised.source, columns) - 1],
+        [tf.range(noised.target_partition.nvals), first, take(noised.source, columns) - 1],
         [tf.zeros_like(noised.targets), tf.fill(tf.shape(first), int(TargetKind.MASKED)), own],
     )
     places = tf.cast(tf.where(begins > 0)[:, 0], tf.int32)
-    lengths = distances(places, noised.target_rows.columns)
-    return rows_of_sizes(lengths).spread(take(begins, places))
+    lengths = distances(places, noised.target_partition.nvals)
+    return RowPartition.from_row_lengths(lengths).broadcast(take(begins, places))
 
 
 def _moved(noised: Noised) -> tf.Tensor:
     """Indices of the MOVED target tokens, in any order."""
-    kept, rows = noised.rows.where(noised.op == Op.KEEP)  # [v]
+    kept, partition = noised.partition.where(noised.op == Op.KEEP)  # [v]
     source = take(noised.source, kept) - 1
     visible = tf.cast(tf.where(noised.target_noise == TargetNoise.VISIBLE)[:, 0], tf.int32)
     ranks = put(tf.range(tf.size(visible)), visible, tf.zeros_like(noised.targets))  # among the visible ones
     rank = take(ranks, source)
     # Behind the token before it, or, first of its example, where the visible ones of the examples before end.
-    first = tf.boolean_mask(rows.starts, rows.sizes > 0)
+    first = tf.boolean_mask(partition.row_starts, partition.row_lengths > 0)
     behind = tf.concat([[0], rank[:-1] + 1], 0)[: tf.size(rank)]
     expected = put(first, first, behind)
     return tf.boolean_mask(source, rank != expected)
@@ -100,8 +100,10 @@ def _beside_insertions(noised: Noised) -> tf.Tensor:
     """Indices of the visible target tokens beside a column that stands for nothing; some perhaps twice."""
     inserted = tf.cast(tf.where(noised.span == 1)[:, 0], tf.int32)
     beside = tf.concat([inserted - 1, inserted + 1], 0)
-    inside = (beside >= 0) & (beside < noised.rows.columns)
+    inside = (beside >= 0) & (beside < noised.partition.nvals)
     pairs = tf.boolean_mask(tf.stack([beside, tf.tile(inserted, [2])], 1), inside)
-    same = take(noised.rows.of, pairs[:, 0]) == take(noised.rows.of, pairs[:, 1])
+    same = take(noised.partition.value_rowids, pairs[:, 0]) == take(
+        noised.partition.value_rowids, pairs[:, 1]
+    )
     beside = tf.boolean_mask(pairs[:, 0], same & (take(noised.op, pairs[:, 0]) == Op.KEEP))
     return take(noised.source, beside) - 1

@@ -13,9 +13,9 @@ import tensorflow as tf
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError, check_number
 from denoise_jax.corruption.record import LAST_STEP
-from denoise_jax.corruption.rows import Rows
+from denoise_jax.corruption.row_partition import RowPartition
 
-BUDGETS = ("ceil", "floor", "round", "stochastic")
+ROUNDINGS = ("ceil", "floor", "round", "stochastic")
 Schedule = Callable[[tf.Tensor], tf.Tensor]
 
 FINEST = 1e-9  # the least share above 0: times any int32, the counts stay within int64
@@ -69,28 +69,28 @@ class Rate:
         return self.share == 0
 
     def counts(
-        self, sizes: tf.Tensor, steps: tf.Tensor, budget: str = "ceil", key: tf.Tensor | None = None
+        self, sizes: tf.Tensor, steps: tf.Tensor, rounding: str = "ceil", key: tf.Tensor | None = None
     ) -> tf.Tensor:
         """How many of `sizes` [e] to take, int32 [e], at training steps [e].
 
-        `budget` "ceil", "floor" and "round" (halves up) are exact: 7 % of 100 is 7, and not 8 by a rounding
+        `rounding` "ceil", "floor" and "round" (halves up) are exact: 7 % of 100 is 7, and not 8 by a rounding
         error. "stochastic" rounds up or down at random, by the stream "budget" of `key`, so that the mean
         is the rate itself.
         """
         numerator, denominator = self._fraction(steps)
         wanted = tf.cast(sizes, tf.int64) * numerator
-        if budget == "stochastic":
+        if rounding == "stochastic":
             left = tf.cast(wanted % denominator, tf.float64) / denominator * 2**32 - 2**31
             added = tf.where(tf.cast(draw(key, "budget"), tf.float64) < left, denominator - 1, 0)
         else:
-            added = {"ceil": denominator - 1, "floor": 0, "round": denominator // 2}[budget]
+            added = {"ceil": denominator - 1, "floor": 0, "round": denominator // 2}[rounding]
         return tf.cast((wanted + tf.cast(added, tf.int64)) // denominator, tf.int32)
 
-    def hits(self, draws: tf.Tensor, rows: Rows, steps: tf.Tensor) -> tf.Tensor:
+    def hits(self, draws: tf.Tensor, partition: RowPartition, steps: tf.Tensor) -> tf.Tensor:
         """True with this probability, independently, from uniform int32 draws [n]: bool [n]."""
         numerator, denominator = self._fraction(steps)
         below = numerator * 2**32 // denominator - 2**31
-        return tf.cast(draws, tf.int64) < (below if self.schedule is None else rows.spread(below))
+        return tf.cast(draws, tf.int64) < (below if self.schedule is None else partition.broadcast(below))
 
     def _fraction(self, steps: tf.Tensor):
         if self.schedule is None:
@@ -126,8 +126,8 @@ def _tried(schedule: Schedule, field: str) -> list[float]:
         return shares.numpy().tolist()
 
 
-def check_budget(budget: str) -> str:
-    """`budget`, or CorruptionError if it is none of BUDGETS."""
-    if budget not in BUDGETS:
-        raise CorruptionError(f"budget={budget!r} is no rounding; choose one of {', '.join(BUDGETS)}")
-    return budget
+def check_rounding(rounding: str) -> str:
+    """`rounding`, or CorruptionError if it is none of ROUNDINGS."""
+    if rounding not in ROUNDINGS:
+        raise CorruptionError(f"rounding={rounding!r} is unknown; choose one of {', '.join(ROUNDINGS)}")
+    return rounding

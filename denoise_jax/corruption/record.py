@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from denoise_jax.corruption.rows import Rows, put, rows_of_examples, rows_of_sizes, take
+from denoise_jax.corruption.row_partition import RowPartition, put, take
 
 
 class Op(enum.IntEnum):
@@ -51,14 +51,14 @@ class Noised(NamedTuple):
     source: tf.Tensor  # [n] target position
     span: tf.Tensor  # [n] tokens stood for, plus one: 2 kept, L + 1 mask over L, 1 inserted
     op: tf.Tensor  # [n] Op
-    rows: Rows  # of the n corrupted tokens
+    partition: RowPartition  # of the n corrupted tokens
     targets: tf.Tensor  # [m] the clean token ids
     sentence_ids: tf.Tensor  # [m] sentence of each target token, ascending through the window
     target_noise: tf.Tensor  # [m] TargetNoise
-    target_rows: Rows  # of the m target tokens
+    target_partition: RowPartition  # of the m target tokens
     outputs: tf.Tensor  # [t] ids that the decoder writes
     output_source: tf.Tensor  # [t] target position of each; a sentinel's is that of the token behind it
-    output_rows: Rows  # of the t tokens
+    output_partition: RowPartition  # of the t tokens
     steps: tf.Tensor  # int64 [e] training step that each example is for; read by schedules
 
 
@@ -93,46 +93,48 @@ def clean(
         text are one sentence. Default: each text is one.
       steps: training step that each text is for, int64 [e]; default: schedules are at their end.
     """
-    rows, targets = _flat(texts)
+    partition, targets = _flat(texts)
     numbers = tf.zeros_like(targets) if sentence_ids is None else _flat(sentence_ids)[1]
-    changed = (numbers[1:] != numbers[:-1]) | (rows.of[1:] != rows.of[:-1])
+    changed = (numbers[1:] != numbers[:-1]) | (partition.value_rowids[1:] != partition.value_rowids[:-1])
     sentences = tf.concat([tf.ones_like(targets[:1]), 1 + tf.cumsum(tf.cast(changed, tf.int32))], 0)
-    places, ones = tf.range(1, rows.columns + 1), tf.ones_like(targets)
+    places, ones = tf.range(1, partition.nvals + 1), tf.ones_like(targets)
     return Noised(
         ids=targets,
         source=places,
         span=2 * ones,
         op=ones * Op.KEEP,
-        rows=rows,
+        partition=partition,
         targets=targets,
         sentence_ids=sentences,
         target_noise=ones * TargetNoise.VISIBLE,
-        target_rows=rows,
+        target_partition=partition,
         outputs=targets,
         output_source=places,
-        output_rows=rows,
-        steps=tf.fill([rows.count], tf.constant(LAST_STEP, tf.int64)) if steps is None else steps,
+        output_partition=partition,
+        steps=tf.fill([partition.nrows], tf.constant(LAST_STEP, tf.int64)) if steps is None else steps,
     )
 
 
 def split(noised: Noised) -> dict[str, tf.RaggedTensor]:
     """The columns of each example, ragged int32 [e, n], [e, m] or [e, t]; sources count from 1 in each."""
 
-    def ragged(rows: Rows, values: tf.Tensor) -> tf.RaggedTensor:
-        return tf.RaggedTensor.from_row_lengths(values, rows.sizes, validate=False)
+    def ragged(partition: RowPartition, values: tf.Tensor) -> tf.RaggedTensor:
+        return tf.RaggedTensor.from_row_lengths(values, partition.row_lengths, validate=False)
 
-    def own(rows: Rows, source: tf.Tensor) -> tf.RaggedTensor:
-        return ragged(rows, source - tf.gather(noised.target_rows.starts, rows.of))
+    def own(partition: RowPartition, source: tf.Tensor) -> tf.RaggedTensor:
+        return ragged(
+            partition, source - tf.gather(noised.target_partition.row_starts, partition.value_rowids)
+        )
 
     return {
-        "ids": ragged(noised.rows, noised.ids),
-        "source": own(noised.rows, noised.source),
-        "span": ragged(noised.rows, noised.span),
-        "op": ragged(noised.rows, noised.op),
-        "targets": ragged(noised.target_rows, noised.targets),
-        "target_noise": ragged(noised.target_rows, noised.target_noise),
-        "outputs": ragged(noised.output_rows, noised.outputs),
-        "output_source": own(noised.output_rows, noised.output_source),
+        "ids": ragged(noised.partition, noised.ids),
+        "source": own(noised.partition, noised.source),
+        "span": ragged(noised.partition, noised.span),
+        "op": ragged(noised.partition, noised.op),
+        "targets": ragged(noised.target_partition, noised.targets),
+        "target_noise": ragged(noised.target_partition, noised.target_noise),
+        "outputs": ragged(noised.output_partition, noised.outputs),
+        "output_source": own(noised.output_partition, noised.output_source),
     }
 
 
@@ -144,13 +146,15 @@ def permute(noised: Noised, index: tf.Tensor) -> Noised:
 
 def rearrange(noised: Noised, columns: tf.Tensor, moved: tf.Tensor) -> Noised:
     """The columns `columns` [c] become the old columns moved [c], the same ones in another order."""
-    return permute(noised, put(moved, columns, tf.range(noised.rows.columns)))
+    return permute(noised, put(moved, columns, tf.range(noised.partition.nvals)))
 
 
 def keep(noised: Noised, index: tf.Tensor) -> Noised:
     """Only the columns `index` [k], ascending, without a word about what became of the others."""
-    of = take(noised.rows.of, index)
-    return permute(noised, index)._replace(rows=rows_of_examples(of, noised.rows.count))
+    of = take(noised.partition.value_rowids, index)
+    return permute(noised, index)._replace(
+        partition=RowPartition.from_value_rowids(of, noised.partition.nrows)
+    )
 
 
 def write(noised: Noised, where: tf.Tensor, ids: tf.Tensor | int, op: tf.Tensor | int) -> Noised:
@@ -164,7 +168,7 @@ def write(noised: Noised, where: tf.Tensor, ids: tf.Tensor | int, op: tf.Tensor 
 
 def delete(noised: Noised, where: tf.Tensor) -> Noised:
     """Without the columns where `where` (bool [n]) is set, all KEEP; their targets are deleted."""
-    index, _ = noised.rows.where(~where)
+    index, _ = noised.partition.where(~where)
     return keep(noised, index)._replace(target_noise=_marked(noised, where, TargetNoise.DELETED))
 
 
@@ -173,49 +177,59 @@ def truncate(noised: Noised, limit: int) -> Noised:
 
     Tokens that a lost mask stood for stay hidden: with the mask its account of them is lost.
     """
-    lost = noised.rows.place >= limit
-    index, _ = noised.rows.where(~lost)
+    lost = noised.partition.offsets >= limit
+    index, _ = noised.partition.where(~lost)
     gone = _marked(noised, lost & (noised.op == Op.KEEP), TargetNoise.DELETED)
     return keep(noised, index)._replace(target_noise=gone)
 
 
-def insert(noised: Noised, before: tf.Tensor, rows: Rows, ids: tf.Tensor, op: int = Op.INSERT) -> Noised:
+def insert(
+    noised: Noised, before: tf.Tensor, partition: RowPartition, ids: tf.Tensor, op: int = Op.INSERT
+) -> Noised:
     """With z new columns that stand for nothing: ids [z], before the old columns `before` [z], ascending.
 
     `rows` deals them out to examples, in order; at the end of an example `before` is one past its last
     column. They keep their order among themselves.
     """
-    columns = noised.rows.columns + tf.size(before)
+    columns = noised.partition.nvals + tf.size(before)
     new = before + tf.range(tf.size(before))
     is_new = put(tf.fill(tf.shape(new), True), new, tf.zeros([columns], bool))
     old = tf.cast(tf.where(~is_new)[:, 0], tf.int32)
-    past = rows.spread(noised.target_rows.starts + noised.target_rows.sizes) + 1
-    inside = before < rows.spread(noised.rows.starts + noised.rows.sizes)
+    past = partition.broadcast(noised.target_partition.row_starts + noised.target_partition.row_lengths) + 1
+    inside = before < partition.broadcast(noised.partition.row_starts + noised.partition.row_lengths)
     behind = tf.gather(tf.concat([noised.source, [0]], 0), before)
     added = (ids, tf.where(inside, behind, past), tf.ones_like(ids), tf.fill(tf.shape(ids), int(op)))
     merged = (tf.dynamic_stitch([old, new], pair) for pair in zip(noised[:4], added, strict=True))
-    return Noised(*merged, rows_of_sizes(noised.rows.sizes + rows.sizes), *noised[5:])
+    return Noised(
+        *merged,
+        RowPartition.from_row_lengths(noised.partition.row_lengths + partition.row_lengths),
+        *noised[5:],
+    )
 
 
 def select(noised: Noised, examples: tf.Tensor) -> Noised:
     """The record of the examples numbered `examples` [k], ascending."""
-    chosen = tf.scatter_nd(examples[:, tf.newaxis], tf.ones_like(examples) > 0, noised.rows.count[tf.newaxis])
+    chosen = tf.scatter_nd(
+        examples[:, tf.newaxis], tf.ones_like(examples) > 0, noised.partition.nrows[tf.newaxis]
+    )
 
-    def part(rows: Rows) -> tuple[tf.Tensor, Rows]:
-        index, _ = rows.where(rows.spread(chosen))
-        return index, rows_of_sizes(tf.gather(rows.sizes, examples))
+    def part(partition: RowPartition) -> tuple[tf.Tensor, RowPartition]:
+        index, _ = partition.where(partition.broadcast(chosen))
+        return index, RowPartition.from_row_lengths(tf.gather(partition.row_lengths, examples))
 
-    (columns, rows), (places, target_rows), (written, output_rows) = map(part, _every_rows(noised))
-    shifts = target_rows.starts - tf.gather(noised.target_rows.starts, examples)
+    (columns, partition), (places, target_partition), (written, output_partition) = map(
+        part, _partitions(noised)
+    )
+    shifts = target_partition.row_starts - tf.gather(noised.target_partition.row_starts, examples)
     taken = permute(noised, columns)
     return Noised(
-        *taken._replace(source=taken.source + rows.spread(shifts))[:4],
-        rows,
+        *taken._replace(source=taken.source + partition.broadcast(shifts))[:4],
+        partition,
         *(tf.gather(column, places) for column in noised[5:8]),
-        target_rows,
+        target_partition,
         tf.gather(noised.outputs, written),
-        tf.gather(noised.output_source, written) + output_rows.spread(shifts),
-        output_rows,
+        tf.gather(noised.output_source, written) + output_partition.broadcast(shifts),
+        output_partition,
         tf.gather(noised.steps, examples),
     )
 
@@ -224,37 +238,44 @@ def join(parts: Sequence[Noised], examples: Sequence[tf.Tensor]) -> Noised:
     """One record of several: example k of part p becomes example examples[p][k]; each number occurs once."""
     numbers = tf.concat(examples, 0)
 
-    def place(own: Sequence[Rows]) -> tuple[tf.Tensor, Rows]:
+    def place(own: Sequence[RowPartition]) -> tuple[tf.Tensor, RowPartition]:
         """For each column of the joined rows its index in the parts laid end to end."""
-        parts_rows = rows_of_sizes(tf.concat([rows.sizes for rows in own], 0))
-        joined = rows_of_sizes(tf.scatter_nd(numbers[:, tf.newaxis], parts_rows.sizes, tf.shape(numbers)))
-        goes_to = parts_rows.spread(tf.gather(joined.starts, numbers)) + parts_rows.place
-        index = tf.scatter_nd(goes_to[:, tf.newaxis], tf.range(joined.columns), tf.shape(goes_to))
+        parts_partition = RowPartition.from_row_lengths(
+            tf.concat([partition.row_lengths for partition in own], 0)
+        )
+        joined = RowPartition.from_row_lengths(
+            tf.scatter_nd(numbers[:, tf.newaxis], parts_partition.row_lengths, tf.shape(numbers))
+        )
+        goes_to = parts_partition.broadcast(tf.gather(joined.row_starts, numbers)) + parts_partition.offsets
+        index = tf.scatter_nd(goes_to[:, tf.newaxis], tf.range(joined.nvals), tf.shape(goes_to))
         return index, joined
 
-    every = zip(*map(_every_rows, parts), strict=True)
-    (columns, rows), (places, target_rows), (written, output_rows) = map(place, every)
+    every = zip(*map(_partitions, parts), strict=True)
+    (columns, partition), (places, target_partition), (written, output_partition) = map(place, every)
 
     def joined(field: str, index: tf.Tensor) -> tf.Tensor:
         return tf.gather(tf.concat([getattr(part, field) for part in parts], 0), index)
 
-    def joined_source(field: str, of: str, index: tf.Tensor, to: Rows) -> tf.Tensor:
-        own = [getattr(part, field) - getattr(part, of).spread(part.target_rows.starts) for part in parts]
-        return tf.gather(tf.concat(own, 0), index) + to.spread(target_rows.starts)
+    def joined_source(field: str, of: str, index: tf.Tensor, to: RowPartition) -> tf.Tensor:
+        own = [
+            getattr(part, field) - getattr(part, of).broadcast(part.target_partition.row_starts)
+            for part in parts
+        ]
+        return tf.gather(tf.concat(own, 0), index) + to.broadcast(target_partition.row_starts)
 
     return Noised(
         ids=joined("ids", columns),
-        source=joined_source("source", "rows", columns, rows),
+        source=joined_source("source", "partition", columns, partition),
         span=joined("span", columns),
         op=joined("op", columns),
-        rows=rows,
+        partition=partition,
         targets=joined("targets", places),
         sentence_ids=joined("sentence_ids", places),
         target_noise=joined("target_noise", places),
-        target_rows=target_rows,
+        target_partition=target_partition,
         outputs=joined("outputs", written),
-        output_source=joined_source("output_source", "output_rows", written, output_rows),
-        output_rows=output_rows,
+        output_source=joined_source("output_source", "output_partition", written, output_partition),
+        output_partition=output_partition,
         steps=tf.scatter_nd(
             numbers[:, tf.newaxis], tf.concat([part.steps for part in parts], 0), tf.shape(numbers)
         ),
@@ -271,16 +292,18 @@ def replay(noised: Noised, mask_token: int) -> tf.Tensor:
     return tf.where(noised.op == Op.KEEP, kept, tf.where(noised.op == Op.MASK, mask_token, noised.ids))
 
 
-def _every_rows(noised: Noised) -> tuple[Rows, Rows, Rows]:
-    return noised.rows, noised.target_rows, noised.output_rows
+def _partitions(noised: Noised) -> tuple[RowPartition, RowPartition, RowPartition]:
+    return noised.partition, noised.target_partition, noised.output_partition
 
 
-def _flat(texts: tf.Tensor | tf.RaggedTensor) -> tuple[Rows, tf.Tensor]:
+def _flat(texts: tf.Tensor | tf.RaggedTensor) -> tuple[RowPartition, tf.Tensor]:
     if isinstance(texts, tf.Tensor) and texts.shape.rank == 2:
         texts = tf.RaggedTensor.from_tensor(texts)
     if isinstance(texts, tf.RaggedTensor):
-        return rows_of_sizes(tf.cast(texts.row_lengths(), tf.int32)), tf.cast(texts.flat_values, tf.int32)
-    return rows_of_sizes(tf.size(texts)[tf.newaxis]), tf.cast(texts, tf.int32)
+        return RowPartition.from_row_lengths(tf.cast(texts.row_lengths(), tf.int32)), tf.cast(
+            texts.flat_values, tf.int32
+        )
+    return RowPartition.from_row_lengths(tf.size(texts)[tf.newaxis]), tf.cast(texts, tf.int32)
 
 
 def _marked(noised: Noised, where: tf.Tensor, noise: TargetNoise) -> tf.Tensor:

@@ -15,7 +15,7 @@ from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, Op, insert, rearrange
-from denoise_jax.corruption.rows import Rows, changes, rows_of_sizes, take
+from denoise_jax.corruption.row_partition import RowPartition, changes, take
 from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.corruption.units import UNITS, check_unit, units
 
@@ -46,14 +46,16 @@ def document_rotation(
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
         movable = symbols.movable(noised)
-        columns, rows = noised.rows.where(movable)
-        each = rows_of_sizes(tf.ones_like(rows.sizes))
-        rotated = rate.hits(draw(key, "rotation.choice"), each, noised.steps) & (rows.sizes > 0)
-        number = _units(symbols, noised, unit, movable, columns, rows)
-        pivot = tf.where(rotated, _pivots(number, rows, key), 0)  # [e]
-        order = rows.spread(rows.starts) + (rows.place + rows.spread(pivot)) % rows.spread(rows.sizes)
+        columns, partition = noised.partition.where(movable)
+        each = RowPartition.from_row_lengths(tf.ones_like(partition.row_lengths))
+        rotated = rate.hits(draw(key, "rotation.choice"), each, noised.steps) & (partition.row_lengths > 0)
+        number = _units(symbols, noised, unit, movable, columns, partition)
+        pivot = tf.where(rotated, _pivots(number, partition, key), 0)  # [e]
+        order = partition.broadcast(partition.row_starts) + (
+            partition.offsets + partition.broadcast(pivot)
+        ) % partition.broadcast(partition.row_lengths)
         turned = rearrange(noised, columns, take(columns, order))
-        return turned if mark is None else _marked(turned, mark, columns, rows, pivot, rotated)
+        return turned if mark is None else _marked(turned, mark, columns, partition, pivot, rotated)
 
     return corrupt
 
@@ -84,28 +86,38 @@ def _sentinel_id(symbols: Symbols, sentinel: bool | int) -> int | None:
 
 
 def _units(
-    symbols: Symbols, noised: Noised, unit: str, movable: tf.Tensor, columns: tf.Tensor, rows: Rows
+    symbols: Symbols,
+    noised: Noised,
+    unit: str,
+    movable: tf.Tensor,
+    columns: tf.Tensor,
+    partition: RowPartition,
 ) -> tf.Tensor:
     """A number for the unit of each movable column [c]; where it changes, a new unit begins."""
     if unit != "sentence":
-        return take(units(symbols, noised, unit, movable).of, columns)
+        return take(units(symbols, noised, unit, movable).unit_ids, columns)
     # An insertion at the end of an example has no token behind it, and belongs to the last sentence.
-    last = rows.spread(noised.target_rows.starts + noised.target_rows.sizes)
+    last = partition.broadcast(noised.target_partition.row_starts + noised.target_partition.row_lengths)
     return take(noised.sentence_ids, tf.minimum(take(noised.source, columns), last) - 1)
 
 
-def _pivots(number: tf.Tensor, rows: Rows, key: tf.Tensor) -> tf.Tensor:
+def _pivots(number: tf.Tensor, partition: RowPartition, key: tf.Tensor) -> tf.Tensor:
     """Place in its row of the first column of a random unit, all alike: [e]; anything where there is none."""
-    first, own = rows.where(changes(number))
-    one = own.starts + draw(key, "rotation.pivot") % tf.maximum(own.sizes, 1)
-    return tf.gather(tf.concat([first, [0]], 0), one) - rows.starts
+    first, own = partition.where(changes(number))
+    one = own.row_starts + draw(key, "rotation.pivot") % tf.maximum(own.row_lengths, 1)
+    return tf.gather(tf.concat([first, [0]], 0), one) - partition.row_starts
 
 
 def _marked(
-    noised: Noised, mark: int, columns: tf.Tensor, rows: Rows, pivot: tf.Tensor, rotated: tf.Tensor
+    noised: Noised,
+    mark: int,
+    columns: tf.Tensor,
+    partition: RowPartition,
+    pivot: tf.Tensor,
+    rotated: tf.Tensor,
 ) -> Noised:
     """The rotated record with the symbol `mark` before the column that was first, where `rotated` [e]."""
-    began = rows.starts + (rows.sizes - pivot) % tf.maximum(rows.sizes, 1)
+    began = partition.row_starts + (partition.row_lengths - pivot) % tf.maximum(partition.row_lengths, 1)
     before = tf.gather(columns, tf.boolean_mask(began, rotated))
-    marks = rows_of_sizes(tf.cast(rotated, tf.int32))
+    marks = RowPartition.from_row_lengths(tf.cast(rotated, tf.int32))
     return insert(noised, before, marks, tf.fill(tf.shape(before), mark), Op.SENTINEL)

@@ -13,7 +13,7 @@ from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import check_number
 from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, rearrange
-from denoise_jax.corruption.rows import Rows, argsort, put, take
+from denoise_jax.corruption.row_partition import RowPartition, argsort, put, take
 from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.corruption.units import check_unit, units
 
@@ -50,8 +50,8 @@ def token_shuffling(
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
         movable = symbols.movable(noised)
         u = units(symbols, noised, unit, movable)
-        order = _order(u.rows, distance, rate, noised.steps, key)
-        columns, _ = noised.rows.where(movable)
+        order = _order(u.partition, distance, rate, noised.steps, key)
+        columns, _ = noised.partition.where(movable)
         if unit == "word":
             order = u.reordered(order)
         return rearrange(noised, columns, take(columns, order))
@@ -59,21 +59,21 @@ def token_shuffling(
     return corrupt
 
 
-def _order(u: Rows, distance: int | None, rate: Rate, steps: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+def _order(u: RowPartition, distance: int | None, rate: Rate, steps: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """The units in their new order: [u]."""
     if rate.share == 1:
         return _shuffled(u, distance, key)
-    chosen, rows = u.where(u.choose(rate.counts(u.sizes, steps), draw(key, "shuffling.choice", u)))
-    return put(take(chosen, _shuffled(rows, distance, key)), chosen, tf.range(u.columns))
+    chosen, partition = u.where(u.choose(rate.counts(u.row_lengths, steps), draw(key, "shuffling.choice", u)))
+    return put(take(chosen, _shuffled(partition, distance, key)), chosen, tf.range(u.nvals))
 
 
-def _shuffled(rows: Rows, distance: int | None, key: tf.Tensor) -> tf.Tensor:
+def _shuffled(partition: RowPartition, distance: int | None, key: tf.Tensor) -> tf.Tensor:
     """A random order of the columns of each row: [k]."""
-    draws = draw(key, "shuffling.order", rows)
+    draws = draw(key, "shuffling.order", partition)
     if distance is None:
-        return rows.order(draws)
+        return partition.argsort(draws)
     spread = distance + 1
     jitter = (tf.cast(draws, tf.int64) + 2**31) * spread // 2 ** (32 - _BITS)  # 0 <= jitter < spread
     # Rows lie further apart than any jitter reaches, so that one sort serves them all.
-    place = tf.cast(tf.range(rows.columns), tf.int64)
-    return argsort((place + tf.cast(rows.of, tf.int64) * spread) * 2**_BITS + jitter)
+    place = tf.cast(tf.range(partition.nvals), tf.int64)
+    return argsort((place + tf.cast(partition.value_rowids, tf.int64) * spread) * 2**_BITS + jitter)

@@ -16,7 +16,7 @@ from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import MAX_TOKENS, CorruptionError, check_number
 from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, Op, keep, write, writing
-from denoise_jax.corruption.rows import Rows, changes, distances, put, rows_of_sizes, take
+from denoise_jax.corruption.row_partition import RowPartition, changes, distances, put, take
 from denoise_jax.corruption.symbols import Symbols
 
 MAX_MEAN = 10**6  # twice its fraction's denominator, times any int32, stays within int64
@@ -69,14 +69,16 @@ def span_corruption(
         )
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
-        columns, u = noised.rows.where(symbols.eligible(noised))
-        hide = _hide(rate, u.sizes, noised.steps)
-        line = rows_of_sizes(hide)
-        place = _places(u.sizes, line, _spans(hide, u.sizes, mean), key)  # [h], in no order once turned
+        columns, u = noised.partition.where(symbols.eligible(noised))
+        hide = _hide(rate, u.row_lengths, noised.steps)
+        line = RowPartition.from_row_lengths(hide)
+        place = _places(
+            u.row_lengths, line, _spans(hide, u.row_lengths, mean), key
+        )  # [h], in no order once turned
         if random_roll:
-            turn = draw(key, "spans.turn") % tf.maximum(u.sizes, 1)
-            place = (place + line.spread(turn)) % line.spread(u.sizes)
-        hidden = take(columns, line.spread(u.starts) + place)
+            turn = draw(key, "spans.turn") % tf.maximum(u.row_lengths, 1)
+            place = (place + line.broadcast(turn)) % line.broadcast(u.row_lengths)
+        hidden = take(columns, line.broadcast(u.row_starts) + place)
         covered = put(tf.ones_like(hidden), hidden, tf.zeros_like(noised.ids))
         return _name(symbols, noised, covered)
 
@@ -85,7 +87,7 @@ def span_corruption(
 
 def run_begins(noised: Noised, run: tf.Tensor) -> tf.Tensor:
     """Whether a run begins at each column, bool [n]: neighbours in an example with equal `run` [n], not 0."""
-    return (run > 0) & (changes(run) | (noised.rows.place == 0))
+    return (run > 0) & (changes(run) | (noised.partition.offsets == 0))
 
 
 def collapse(noised: Noised, run: tf.Tensor, ids: tf.Tensor | int, op: int) -> Noised:
@@ -93,8 +95,8 @@ def collapse(noised: Noised, run: tf.Tensor, ids: tf.Tensor | int, op: int) -> N
 
     `ids` is the id of these columns, or one for each of the n columns, of which a run's first counts.
     """
-    index, _ = noised.rows.where((run == 0) | run_begins(noised, run))
-    lengths = distances(index, noised.rows.columns)  # nothing but runs is left out
+    index, _ = noised.partition.where((run == 0) | run_begins(noised, run))
+    lengths = distances(index, noised.partition.nvals)  # nothing but runs is left out
     written = keep(write(noised, run > 0, ids, op), index)
     return written._replace(span=tf.where(take(run, index) > 0, lengths + 1, written.span))
 
@@ -102,18 +104,20 @@ def collapse(noised: Noised, run: tf.Tensor, ids: tf.Tensor | int, op: int) -> N
 def _name(symbols: Symbols, noised: Noised, covered: tf.Tensor) -> Noised:
     """The record with each run of columns that are 1 in `covered` [n] (else 0) behind its own sentinel."""
     begins = tf.cast(run_begins(noised, covered), tf.int32)
-    number = tf.maximum(noised.rows.running_sum(begins) - 1, 0)
+    number = tf.maximum(noised.partition.cumsum(begins) - 1, 0)
     named = tf.cast(number < len(symbols.sentinels), tf.int32)
     number, begins, covered = number * named, begins * named, covered * named
     ids = take(tf.constant(symbols.sentinels, tf.int32), number)  # [n]
-    hidden, rows = noised.rows.where(covered > 0)  # [h]
-    slots = rows_of_sizes(1 + take(begins, hidden))  # a run's first token has its sentinel before it
-    column = take(hidden, slots.of)
-    is_name = (slots.place == 0) & (take(begins, column) > 0)
+    hidden, partition = noised.partition.where(covered > 0)  # [h]
+    slots = RowPartition.from_row_lengths(
+        1 + take(begins, hidden)
+    )  # a run's first token has its sentinel before it
+    column = take(hidden, slots.value_rowids)
+    is_name = (slots.offsets == 0) & (take(begins, column) > 0)
     return collapse(noised, covered, ids, Op.SENTINEL)._replace(
         outputs=tf.where(is_name, take(ids, column), take(noised.ids, column)),
         output_source=take(noised.source, column),
-        output_rows=rows_of_sizes(rows.sum(slots.sizes)),
+        output_partition=RowPartition.from_row_lengths(partition.sum(slots.row_lengths)),
     )
 
 
@@ -130,23 +134,23 @@ def _spans(hide: tf.Tensor, sizes: tf.Tensor, mean: Fraction) -> tf.Tensor:
     return tf.minimum(tf.maximum(rounded, 1), tf.minimum(hide, sizes - hide))
 
 
-def _places(sizes: tf.Tensor, line: Rows, spans: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+def _places(sizes: tf.Tensor, line: RowPartition, spans: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """Place among its example's `sizes` [e] tokens, from 0, of each hidden one: [h], in the order of `line`.
 
     Gap, span, gap, span ...: each example's `spans` [e] of both.
     """
-    visible = rows_of_sizes(tf.where(spans > 0, sizes - line.sizes, 0))
+    visible = RowPartition.from_row_lengths(tf.where(spans > 0, sizes - line.row_lengths, 0))
     span_begins = _composition(line, spans, draw(key, "spans.lengths", line))
     gap_begins, _ = visible.where(_composition(visible, spans, draw(key, "spans.gaps", visible)))  # [k]
-    gap_ends = tf.concat([gap_begins[1:], [visible.columns]], 0)
+    gap_ends = tf.concat([gap_begins[1:], [visible.nvals]], 0)
     span = tf.cumsum(tf.cast(span_begins, tf.int32)) - 1  # [h], through the window
-    return line.place + take(gap_ends, span) - line.spread(visible.starts)
+    return line.offsets + take(gap_ends, span) - line.broadcast(visible.row_starts)
 
 
-def _composition(rows: Rows, parts: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+def _composition(partition: RowPartition, parts: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     """Where parts begin when each row is cut into `parts` [e] parts, none empty, all ways alike: bool [n]."""
     # The least key of all, and ties fall in order: the first column always begins a part.
-    return rows.choose(parts, tf.where(rows.place == 0, tf.int32.min, draws))
+    return partition.choose(parts, tf.where(partition.offsets == 0, tf.int32.min, draws))
 
 
 def _most_pieces(rate: Rate, mean: Fraction, max_tokens: int, random_roll: bool) -> int:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from denoise_jax.corruption.options import CorruptionError, check_number
 from denoise_jax.corruption.record import Noised, Op
-from denoise_jax.corruption.rows import take
+from denoise_jax.corruption.row_partition import take
 from denoise_jax.errors import nearest
 
 

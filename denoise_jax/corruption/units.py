@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError
-from denoise_jax.corruption.rates import Rate, check_budget
+from denoise_jax.corruption.rates import Rate, check_rounding
 from denoise_jax.corruption.record import Noised
-from denoise_jax.corruption.rows import Rows, blocks, occurrences, put, rows_of_sizes, take
+from denoise_jax.corruption.row_partition import RowPartition, bincount, block_permutation, put, take
 from denoise_jax.corruption.symbols import Symbols
 
 UNITS = ("token", "word")
@@ -19,21 +19,21 @@ class Units(NamedTuple):
     """The units of the columns that noise may touch; n columns, u units in the whole window."""
 
     eligible: tf.Tensor  # [n] bool: columns that belong to a unit
-    of: tf.Tensor  # [n] unit of each eligible column, ascending from 0; others have u
-    rows: Rows  # of the u units
+    unit_ids: tf.Tensor  # [n] unit of each eligible column, ascending from 0; others have u
+    partition: RowPartition  # of the u units
     single: bool  # whether each unit is one column
 
-    def spread(self, values: tf.Tensor) -> tf.Tensor:
+    def broadcast(self, values: tf.Tensor) -> tf.Tensor:
         """Each column's own of the units' flags or int32 values [u]: [n]; False or 0 outside all units."""
         if not self.single:
-            return take(tf.concat([values, tf.zeros([1], values.dtype)], 0), self.of)
+            return take(tf.concat([values, tf.zeros([1], values.dtype)], 0), self.unit_ids)
         columns = tf.cast(tf.where(self.eligible)[:, 0], tf.int32)
         nothing = tf.zeros(tf.shape(self.eligible), values.dtype)
         return put(values, columns, nothing)
 
     def reordered(self, order: tf.Tensor) -> tf.Tensor:
         """Index into the eligible columns [c] that puts whole units into the order [u]: [c]."""
-        return blocks(order, occurrences(self.of, self.rows.columns))
+        return block_permutation(order, bincount(self.unit_ids, self.partition.nvals))
 
 
 def units(symbols: Symbols, noised: Noised, unit: str, eligible: tf.Tensor | None = None) -> Units:
@@ -48,15 +48,15 @@ def units(symbols: Symbols, noised: Noised, unit: str, eligible: tf.Tensor | Non
     begins = eligible
     if unit == "word":
         before = tf.concat([[False], eligible[:-1]], 0)
-        first = noised.rows.place == 0
-        last = tf.maximum(noised.target_rows.columns, 1)  # an insertion's source may be past it
+        first = noised.partition.offsets == 0
+        last = tf.maximum(noised.target_partition.nvals, 1)  # an insertion's source may be past it
         told = take(tf.concat([noised.targets, [0]], 0), tf.minimum(noised.source, last) - 1)
         begins_word = symbols.begins_word(told, "unit='word'") | (noised.span == 1)
         begins = eligible & (begins_word | ~before | first)
     begins = tf.cast(begins, tf.int32)
-    rows = rows_of_sizes(noised.rows.sum(begins))
-    of = tf.where(eligible, tf.cumsum(begins) - 1, rows.columns)
-    return Units(eligible, of, rows, unit == "token")
+    partition = RowPartition.from_row_lengths(noised.partition.sum(begins))
+    unit_ids = tf.where(eligible, tf.cumsum(begins) - 1, partition.nvals)
+    return Units(eligible, unit_ids, partition, unit == "token")
 
 
 def check_unit(symbols: Symbols, unit: str, allowed: tuple[str, ...] = UNITS) -> str:
@@ -71,22 +71,22 @@ def check_unit(symbols: Symbols, unit: str, allowed: tuple[str, ...] = UNITS) ->
 class Selection:
     """A checked way to choose units.
 
-    "exact" takes `budget`(rate x units) of each example, every subset alike; "bernoulli" takes each unit by
-    itself with probability `rate`, and `budget` says nothing.
+    "exact" takes `rounding`(rate x units) of each example, every subset alike; "bernoulli" takes each unit by
+    itself with probability `rate`, and `rounding` says nothing.
 
     Raises CorruptionError for a selection or a budget that is unknown.
     """
 
-    def __init__(self, rate: Rate, selection: str, budget: str):
+    def __init__(self, rate: Rate, selection: str, rounding: str):
         if selection not in SELECTIONS:
             raise CorruptionError(
                 f"selection={selection!r} is no way to choose; choose one of {', '.join(SELECTIONS)}"
             )
-        self.rate, self.exact, self.budget = rate, selection == "exact", check_budget(budget)
+        self.rate, self.exact, self.rounding = rate, selection == "exact", check_rounding(rounding)
 
     def choose(self, u: Units, steps: tf.Tensor, key: tf.Tensor, name: str) -> tf.Tensor:
         """The chosen units, bool [u], at training steps [e], by the stream `name` of keys [e]."""
-        draws = draw(key, name, u.rows)
+        draws = draw(key, name, u.partition)
         if not self.exact:
-            return self.rate.hits(draws, u.rows, steps)
-        return u.rows.choose(self.rate.counts(u.rows.sizes, steps, self.budget, key), draws)
+            return self.rate.hits(draws, u.partition, steps)
+        return u.partition.choose(self.rate.counts(u.partition.row_lengths, steps, self.rounding, key), draws)

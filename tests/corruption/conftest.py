@@ -30,8 +30,10 @@ class Example(NamedTuple):
 
 def examples_of(noised: Noised) -> list[Example]:
     columns = {name: values.numpy() for name, values in split(noised).items()}
-    sentences = tf.RaggedTensor.from_row_lengths(noised.sentence_ids, noised.target_rows.sizes).numpy()
-    count = int(noised.rows.count)
+    sentences = tf.RaggedTensor.from_row_lengths(
+        noised.sentence_ids, noised.target_partition.row_lengths
+    ).numpy()
+    count = int(noised.partition.nrows)
     rows = [Example(*(columns[name][i] for name in Example._fields[:-1]), sentences[i]) for i in range(count)]
     return [
         row._replace(sentence_ids=row.sentence_ids - min(row.sentence_ids, default=1) + 1) for row in rows

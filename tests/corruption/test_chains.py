@@ -17,8 +17,8 @@ from denoise_jax.corruption.compose import chain, mixture
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.record import Noised, Op, TargetNoise, clean, replay
-from denoise_jax.corruption.rows import Rows
-from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.corruption.row_partition import RowPartition
+from denoise_jax.corruption.sentence_permutation import sentence_permutation
 
 POISSON = {"span_length": "poisson", "mean_span_length": 1.5}
 MOVES = {
@@ -58,7 +58,7 @@ POOL = MOVES | HIDES | DELETES | ASKS_FOR_A_PART
 def member(symbols):
     """member(name): a corruption of the pool, traced once for windows of any size."""
     column, numbers = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.int64)
-    rows = Rows(column, column, column)
+    rows = RowPartition(column, column, column)
     record = Noised(*[column] * 4, rows, *[column] * 3, rows, *[column] * 2, rows, numbers)
     functions = {}
 
@@ -184,7 +184,7 @@ def marker(token):
     """Noise that shows: the first column of each text becomes this token."""
 
     def corrupt(noised, keys):
-        first = noised.rows.place == 0
+        first = noised.partition.offsets == 0
         return noised._replace(ids=tf.where(first, token, noised.ids))
 
     return corrupt

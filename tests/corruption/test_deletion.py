@@ -84,12 +84,12 @@ def test_whole_words(symbols, draw_many, audit):
 
 
 @pytest.mark.parametrize(
-    ("budget", "deleted"), [("ceil", {4}), ("floor", {3}), ("round", {4}), ("stochastic", {3, 4})]
+    ("rounding", "deleted"), [("ceil", {4}), ("floor", {3}), ("round", {4}), ("stochastic", {3, 4})]
 )
-def test_budgets(symbols, draw_many, budget, deleted):
+def test_roundings(symbols, draw_many, rounding, deleted):
     """0.35 x 10 = 3.5 of the 10 tokens of text, whatever protected symbols stand around them."""
     noised = clean(tf.constant([1, *range(10, 15), 3, *range(15, 20), 2]))
-    rows = draw_many(token_deletion(symbols, deletion_prob=0.35, budget=budget), noised, 100)
+    rows = draw_many(token_deletion(symbols, deletion_prob=0.35, rounding=rounding), noised, 100)
     assert {13 - len(row.ids) for row in rows} == deleted
 
 
@@ -133,7 +133,7 @@ def test_a_schedule_goes_by_each_examples_step(symbols, examples):
     [
         ({"deletion_prob": 1.5}, "deletion_prob=1.5 must lie between 0 and 1"),
         ({"selection": "some"}, "selection='some' .* choose one of exact, bernoulli"),
-        ({"budget": "up"}, "budget='up' .* choose one of ceil"),
+        ({"rounding": "up"}, "rounding='up' .* choose one of ceil"),
     ],
 )
 def test_bad_options_are_refused(symbols, options, message):

@@ -20,7 +20,7 @@ PLAIN = {
     "shuffling": lambda s: noises.token_shuffling(s, shuffle_distance=2, unit="word", shuffle_prob=0.7),
     "sentences": lambda s: noises.sentence_permutation(s, permute_sentences=0.6),
     "rotation": lambda s: noises.document_rotation(s, sentinel=True, rotate_prob=0.5),
-    "infilling": lambda s: noises.text_infilling(s, span_length="poisson", budget="stochastic"),
+    "infilling": lambda s: noises.text_infilling(s, span_length="poisson", rounding="stochastic"),
     "overlap": lambda s: noises.text_infilling(s, placement="overlap", mask_random=0.5),
 }
 WRITERS = {  # say what the decoder writes: one at most in a chain

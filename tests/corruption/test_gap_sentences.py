@@ -17,7 +17,7 @@ from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Linear
 from denoise_jax.corruption.record import Op, TargetNoise, clean
-from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.corruption.sentence_permutation import sentence_permutation
 
 
 def window(texts, **options):

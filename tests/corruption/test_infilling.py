@@ -18,7 +18,7 @@ from denoise_jax.corruption.record import Op, TargetNoise, clean
 from denoise_jax.corruption.symbols import Symbols
 
 ROUNDED = {"ceil": math.ceil, "floor": math.floor, "round": lambda x: math.floor(x + Fraction(1, 2))}
-LAWS = {
+DISTRIBUTIONS = {
     "geometric": {},
     "poisson": {"span_length": "poisson"},
     "constant": {"span_length": "constant"},
@@ -51,14 +51,14 @@ def keys(count, seed=5):
 
 
 @pytest.mark.parametrize("placement", ["roll", "uniform"])
-@pytest.mark.parametrize("budget", ROUNDED)
-@pytest.mark.parametrize("law", LAWS)
-def test_budget_is_exact_in_every_sample(symbols, examples, audit, law, budget, placement):
+@pytest.mark.parametrize("rounding", ROUNDED)
+@pytest.mark.parametrize("law", DISTRIBUTIONS)
+def test_budget_is_exact_in_every_sample(symbols, examples, audit, law, rounding, placement):
     sizes = [*range(31)] * 2
     for rate in (0.0, 0.07, 0.3, 0.5, 1.0):
-        options = {"mask_prob": rate, "budget": budget, "placement": placement, **LAWS[law]}
+        options = {"mask_prob": rate, "rounding": rounding, "placement": placement, **DISTRIBUTIONS[law]}
         rows = examples(text_infilling(symbols, **options)(window(sizes), keys(len(sizes))))
-        exact = [ROUNDED[budget](Fraction(repr(rate)) * size) for size in sizes]
+        exact = [ROUNDED[rounding](Fraction(repr(rate)) * size) for size in sizes]
         assert [hidden(row).sum() for row in rows] == exact
         for row in rows[:: 7 if rate in (0.3, 1.0) else 31]:
             audit(row)
@@ -72,7 +72,7 @@ def test_decimal_rates_do_not_round_up(symbols, text, draw_many):
 
 def test_stochastic_budget_is_exact_in_the_mean(symbols, text, draw_many):
     """0.3 of 21 is 6.3: 6 or 7, never another; 3 standard errors of 5,000 (0.3 % false alarms)."""
-    rows = draw_many(text_infilling(symbols, budget="stochastic"), text(21), 5000)
+    rows = draw_many(text_infilling(symbols, rounding="stochastic"), text(21), 5000)
     counts = np.array([hidden(row).sum() for row in rows])
     assert set(counts.tolist()) == {6, 7}
     assert abs(counts.mean() - 6.3) < 3 * math.sqrt(0.3 * 0.7 / len(counts))
@@ -104,11 +104,11 @@ def test_whole_words_are_counted_and_hidden_whole(symbols, draw_many):
 # --- where
 
 
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("law", DISTRIBUTIONS)
 def test_coverage_is_uniform_over_positions(symbols, text, draw_many, law):
     """Largest |z| of 20 positions below 4.2: a false alarm in 1 of 1,900 sets of seeds, for each law."""
     count, share = 4000, 0.3  # 6 of 20
-    rows = draw_many(text_infilling(symbols, **LAWS[law]), text(20), count)
+    rows = draw_many(text_infilling(symbols, **DISTRIBUTIONS[law]), text(20), count)
     z = (np.mean([hidden(row) for row in rows], 0) - share) / math.sqrt(share * (1 - share) / count)
     assert np.abs(z).max() < 4.2
 
@@ -171,7 +171,7 @@ def test_spans_fall_into_all_gaps_alike(symbols, text, draw_many, chi_square):
 )
 def test_span_lengths_follow_the_law(symbols, text, draw_many, chi_square, law, expected):
     """p above 1e-4, the false-alarm rate. Nothing is turned, so only the last span to be drawn is cut."""
-    options = {**LAWS[law], "zero_length_spans": False, "placement": "uniform"}
+    options = {**DISTRIBUTIONS[law], "zero_length_spans": False, "placement": "uniform"}
     rows = draw_many(text_infilling(symbols, **options), text(512), 200)
     lengths = np.concatenate([row.span[row.op == Op.MASK] - 1 for row in rows])
     counts = np.bincount(np.minimum(lengths, 9), minlength=10)[1:]
@@ -181,14 +181,14 @@ def test_span_lengths_follow_the_law(symbols, text, draw_many, chi_square, law, 
     assert chi_square(counts[some], cells[some]) > 1e-4
 
 
-def cut_law(probabilities, budget) -> np.ndarray:
+def cut_law(probabilities, rounding) -> np.ndarray:
     """P(1), ... P(8), P(longer) of spans that are drawn until they hide `budget`, the last one cut."""
-    reached = np.zeros(budget)  # chance that so many are hidden when a span is about to be drawn
+    reached = np.zeros(rounding)  # chance that so many are hidden when a span is about to be drawn
     reached[0] = 1.0
-    expected = np.zeros(max(budget, 9))
+    expected = np.zeros(max(rounding, 9))
     tail = 1 - sum(probabilities)
-    for hidden_before in range(budget):
-        left = budget - hidden_before
+    for hidden_before in range(rounding):
+        left = rounding - hidden_before
         for length, chance in enumerate([*probabilities, tail], 1):
             expected[min(length, left) - 1] += reached[hidden_before] * chance
             if length < left:

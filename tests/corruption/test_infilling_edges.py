@@ -58,8 +58,8 @@ def test_protected_tokens_stay_and_the_budget_holds(
         hidden = row.target_noise == TargetNoise.COVERED
         protected = targets < 10
         assert not hidden[protected].any()
-        budget = math.ceil(Fraction(share, 1000) * int((~protected).sum()))
-        assert hidden.sum() == budget or (placement == "overlap" and hidden.sum() <= budget)
+        rounding = math.ceil(Fraction(share, 1000) * int((~protected).sum()))
+        assert hidden.sum() == rounding or (placement == "overlap" and hidden.sum() <= rounding)
         np.testing.assert_array_equal(row.ids[row.op == Op.KEEP], targets[~hidden])
         audit(row)
 
@@ -89,9 +89,9 @@ def test_words_are_hidden_whole(infill_words, symbols, examples, audit, texts, t
         chosen = set(word[gone].tolist())
         np.testing.assert_array_equal(gone, np.isin(word, sorted(chosen)))
         assert 0 not in chosen
-        budget = math.ceil(Fraction(share, 1000) * words)
-        budget = min(budget, max(words - 1, 0)) if replace_length == 0 else budget
-        assert len(chosen) == budget or (placement == "overlap" and len(chosen) <= budget)
+        rounding = math.ceil(Fraction(share, 1000) * words)
+        rounding = min(rounding, max(words - 1, 0)) if replace_length == 0 else rounding
+        assert len(chosen) == rounding or (placement == "overlap" and len(chosen) <= rounding)
         np.testing.assert_array_equal(row.ids[row.op == Op.KEEP], ids[~gone])
         masks = row.op == Op.MASK
         assert masks.sum() == {0: 0, -1: gone.sum()}.get(replace_length, masks.sum())
@@ -120,7 +120,7 @@ def test_very_short_texts_and_extreme_rates(symbols, examples, audit, law, place
             assert ids[:20] == texts[:20]
             assert min(map(len, ids[20:])) >= 1
     assert infill(mask_prob=0.0) == texts  # the identity
-    assert infill(mask_prob=0.3, budget="floor") == texts
+    assert infill(mask_prob=0.3, rounding="floor") == texts
     assert infill(mask_prob=1.0, replace_length=0, zero_length_spans=False)[20:25] == [[10]] * 5
     if placement != "overlap":
         assert {token for row in infill(mask_prob=1.0)[20:] for token in row} == {4}
@@ -166,7 +166,7 @@ def test_constant_and_clipped_lengths(symbols, text, draw_many):
         ({"replace_length": True}, "replace_length=True must be 1, 0 or -1"),
         ({"replace_length": 0.5}, "replace_length=0.5 must be 1, 0 or -1"),
         ({"placement": "ring"}, "placement='ring'.*roll, uniform, overlap"),
-        ({"budget": "up"}, "budget='up'.*ceil"),
+        ({"rounding": "up"}, "rounding='up'.*ceil"),
     ],
 )
 def test_options_out_of_bounds_are_refused(symbols, options, message):

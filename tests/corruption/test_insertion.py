@@ -107,12 +107,12 @@ def test_all_masks_or_all_random(symbols, text, draw_many, chi_square, share):
 
 
 @pytest.mark.parametrize(
-    ("budget", "new"), [("ceil", {4}), ("floor", {3}), ("round", {4}), ("stochastic", {3, 4})]
+    ("rounding", "new"), [("ceil", {4}), ("floor", {3}), ("round", {4}), ("stochastic", {3, 4})]
 )
-def test_budgets(symbols, draw_many, budget, new):
+def test_roundings(symbols, draw_many, rounding, new):
     """0.35 x 10 = 3.5 of the 10 tokens of text, whatever protected symbols stand around them."""
     noised = clean(tf.constant([1, *range(10, 15), 3, *range(15, 20), 2]))
-    rows = draw_many(token_insertion(symbols, insert_prob=0.35, budget=budget), noised, 100)
+    rows = draw_many(token_insertion(symbols, insert_prob=0.35, rounding=rounding), noised, 100)
     assert {len(row.ids) - 13 for row in rows} == new
 
 
@@ -176,7 +176,7 @@ def test_schedules_go_by_each_examples_step(symbols, examples):
     [
         ({"insert_prob": 1.5}, "insert_prob=1.5 must lie between 0 and 1"),
         ({"mask_random": -0.5}, "mask_random=-0.5 must lie between 0 and 1"),
-        ({"budget": "up"}, "budget='up' .* choose one of ceil"),
+        ({"rounding": "up"}, "rounding='up' .* choose one of ceil"),
     ],
 )
 def test_bad_options_are_refused(symbols, options, message):

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import content_keys, draw, stream
-from denoise_jax.corruption.rows import rows_of_sizes
+from denoise_jax.corruption.row_partition import RowPartition
 
 SIZE = 2**16
 SMALL = tf.range(SIZE, dtype=tf.int64)  # keys that differ in their lowest bits only
@@ -17,14 +17,16 @@ ONE = tf.constant([7], tf.int64)
 
 def line(key=ONE, name="a", size=SIZE):
     """Draws along one row of that many columns."""
-    return draw(key, name, rows_of_sizes(tf.constant([size]))).numpy()
+    return draw(key, name, RowPartition.from_row_lengths(tf.constant([size]))).numpy()
 
 
 SAMPLES = {
     "consecutive keys": lambda: draw(SMALL, "a").numpy(),
     "keys far apart": lambda: draw(FAR, "a").numpy(),
     "consecutive places": line,
-    "first places": lambda: draw(SMALL, "a", rows_of_sizes(tf.ones([SIZE], tf.int32))).numpy(),
+    "first places": lambda: draw(
+        SMALL, "a", RowPartition.from_row_lengths(tf.ones([SIZE], tf.int32))
+    ).numpy(),
     "consecutive keys of a stream": lambda: draw(stream(SMALL, "member 0"), "a").numpy(),
 }
 
@@ -63,7 +65,9 @@ def test_streams_examples_and_their_bits_are_uncorrelated():
 def test_draws_depend_on_the_examples_own_key_and_place_only():
     """Wherever an example lies in a window; and a longer row begins with the draws of a shorter one."""
     sizes, keys = [3, 0, 5, 1], tf.constant([11, 12, 13, -(2**62)], tf.int64)
-    window = np.split(draw(keys, "a", rows_of_sizes(tf.constant(sizes))).numpy(), np.cumsum(sizes)[:-1])
+    window = np.split(
+        draw(keys, "a", RowPartition.from_row_lengths(tf.constant(sizes))).numpy(), np.cumsum(sizes)[:-1]
+    )
     for key, size, own in zip(keys, sizes, window, strict=True):
         np.testing.assert_array_equal(line(key[tf.newaxis], size=size), own)
         np.testing.assert_array_equal(line(key[tf.newaxis], size=size + 4)[:size], own)
@@ -87,11 +91,13 @@ def test_streams_of_all_keys_differ():
 def test_content_keys_tell_texts_apart():
     """Order, length and each id matter; the place in the window does not; an empty text has a key as well."""
     texts = [[10, 11], [11, 10], [10], [], [10, 11, 0], [10, 12], [999_999, 0], [0], [0, 0]]
-    rows = rows_of_sizes(tf.constant([len(text) for text in texts]))
+    rows = RowPartition.from_row_lengths(tf.constant([len(text) for text in texts]))
     keys = content_keys(tf.constant([token for text in texts for token in text], tf.int32), rows).numpy()
     assert keys.dtype == np.int64
     assert len(set(keys.tolist())) == len(texts)
     for text, key in zip(texts, keys, strict=True):
-        alone = content_keys(tf.constant(text, tf.int32), rows_of_sizes(tf.constant([len(text)])))
+        alone = content_keys(
+            tf.constant(text, tf.int32), RowPartition.from_row_lengths(tf.constant([len(text)]))
+        )
         assert alone.numpy().tolist() == [key]
     assert keys[0] == -6803350747128049306

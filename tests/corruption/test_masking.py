@@ -109,15 +109,15 @@ def test_bernoulli(symbols, text, draw_many, build):
 
 
 @pytest.mark.parametrize(
-    ("budget", "hidden"), [("ceil", {4}), ("floor", {3}), ("round", {4}), ("stochastic", {3, 4})]
+    ("rounding", "hidden"), [("ceil", {4}), ("floor", {3}), ("round", {4}), ("stochastic", {3, 4})]
 )
-def test_budgets(symbols, draw_many, budget, hidden):
+def test_roundings(symbols, draw_many, rounding, hidden):
     """0.35 x 10 = 3.5 of the 10 tokens of text, whatever protected symbols stand around them."""
     noised = clean(tf.constant([1, *range(10, 15), 3, *range(15, 20), 2]))
-    corruption = token_masking(symbols, mask_prob=0.35, keep_prob=0.0, budget=budget)
+    corruption = token_masking(symbols, mask_prob=0.35, keep_prob=0.0, rounding=rounding)
     counts = [np.sum(row.op != Op.KEEP) for row in draw_many(corruption, noised, 200)]
     assert set(counts) == hidden
-    if budget == "stochastic":  # 3.5 in the mean; 4 standard errors of .5 / sqrt(200)
+    if rounding == "stochastic":  # 3.5 in the mean; 4 standard errors of .5 / sqrt(200)
         assert abs(np.mean(counts) - 3.5) < 4 * 0.5 / math.sqrt(200)
 
 
@@ -209,11 +209,11 @@ def test_one_options_draws_leave_the_others_alone(symbols, text, draw_many):
             "random_prob=0.6 and keep_prob=0.5 .* not exceed 1",
         ),
         (token_masking, {"selection": "all"}, "selection='all' .* choose one of exact, bernoulli"),
-        (token_masking, {"budget": "up"}, "budget='up' .* choose one of ceil"),
+        (token_masking, {"rounding": "up"}, "rounding='up' .* choose one of ceil"),
         (token_replacement, {"replace_prob": -1}, "replace_prob=-1 must lie between 0 and 1"),
         (token_replacement, {"source": "corpus"}, "source='corpus' .* choose one of vocabulary, text"),
         (token_replacement, {"selection": ""}, "selection='' .* choose one of exact, bernoulli"),
-        (token_replacement, {"budget": "up"}, "budget='up' .* choose one of ceil"),
+        (token_replacement, {"rounding": "up"}, "rounding='up' .* choose one of ceil"),
     ],
 )
 def test_bad_options_are_refused(symbols, build, options, message):

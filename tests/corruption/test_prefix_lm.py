@@ -13,7 +13,7 @@ from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.prefix_lm import prefix_lm
 from denoise_jax.corruption.record import Op, TargetNoise, clean
-from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.corruption.sentence_permutation import sentence_permutation
 
 
 def lengths(rows) -> np.ndarray:

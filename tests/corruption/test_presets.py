@@ -32,7 +32,7 @@ def built(symbols, traced):
 def columns(noised: Noised) -> list[dict[str, list[int]]]:
     """The columns of each example, as lists."""
     ragged = {name: values.to_list() for name, values in split(noised).items()}
-    return [{name: values[i] for name, values in ragged.items()} for i in range(int(noised.rows.count))]
+    return [{name: values[i] for name, values in ragged.items()} for i in range(int(noised.partition.nrows))]
 
 
 def windows_of_keys() -> tf.Tensor:

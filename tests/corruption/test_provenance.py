@@ -20,8 +20,8 @@ from denoise_jax.corruption.record import (
     truncate,
     write,
 )
-from denoise_jax.corruption.rows import rows_of_sizes
-from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.corruption.row_partition import RowPartition
+from denoise_jax.corruption.sentence_permutation import sentence_permutation
 from denoise_jax.corruption.span_corruption import span_corruption
 from denoise_jax.target_kinds import HIDDEN, TargetKind
 from denoise_jax.target_kinds import VISIBLE as VISIBLE_KINDS
@@ -35,7 +35,9 @@ def _window(*texts: list[int]) -> Noised:
 
 def _rows(noised: Noised) -> list[list[int]]:
     """Kinds of the target tokens of each example."""
-    return tf.RaggedTensor.from_row_lengths(target_kinds(noised), noised.target_rows.sizes).to_list()
+    return tf.RaggedTensor.from_row_lengths(
+        target_kinds(noised), noised.target_partition.row_lengths
+    ).to_list()
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +113,7 @@ def test_a_move_at_the_seam_of_two_examples_stays_inside_each():
 def test_beside_insertions_by_hand():
     noised = _window([10, 11, 12], [20, 21], [30, 31])
     # Before 11, at the end of the first example, and before 30.
-    rows = rows_of_sizes(tf.constant([2, 0, 1]))
+    rows = RowPartition.from_row_lengths(tf.constant([2, 0, 1]))
     noised = insert(noised, tf.constant([1, 3, 5]), rows, tf.constant([4, 4, 800]))
     assert _rows(noised) == [[AROUND, AROUND, AROUND], [IN_PLACE, IN_PLACE], [AROUND, IN_PLACE]]
     noised = permute(noised, tf.constant([0, 1, 2, 3, 4, 6, 5, 9, 8, 7]))  # 31 30 and what was before 30
@@ -133,7 +135,7 @@ def test_presets_agree_with_the_definitions(symbols, window, examples, name):
 
 def test_all_six_agree_with_the_definitions_in_one_chain(symbols, window, examples):
     def drop(noised, key):
-        return delete(noised, symbols.eligible(noised) & (tf.range(noised.rows.columns) % 7 == 3))
+        return delete(noised, symbols.eligible(noised) & (tf.range(noised.partition.nvals) % 7 == 3))
 
     infilling = text_infilling(symbols, span_length="poisson", mean_span_length=1.5, mask_random=0.4)
     members = [drop, sentence_permutation(symbols), infilling, lambda noised, key: truncate(noised, 12)]

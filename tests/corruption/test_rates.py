@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError
-from denoise_jax.corruption.rates import BUDGETS, Linear, Rate, check_budget
+from denoise_jax.corruption.rates import ROUNDINGS, Linear, Rate, check_rounding
 from denoise_jax.corruption.record import LAST_STEP
-from denoise_jax.corruption.rows import rows_of_sizes
+from denoise_jax.corruption.row_partition import RowPartition
 
 ROUNDED = {"ceil": math.ceil, "floor": math.floor, "round": lambda x: math.floor(x + Fraction(1, 2))}
 
@@ -26,17 +26,17 @@ def steps(count: int, step: int = LAST_STEP) -> tf.Tensor:
 @given(
     thousandths=st.integers(0, 1000),
     sizes=st.lists(st.integers(0, 2**20), max_size=20),
-    budget=st.sampled_from(sorted(ROUNDED)),
+    rounding=st.sampled_from(sorted(ROUNDED)),
 )
-def test_counts_are_what_the_decimal_says(thousandths, sizes, budget):
+def test_counts_are_what_the_decimal_says(thousandths, sizes, rounding):
     """Exactly, in each rounding: 0.07 x 100 is 7, though its product in floating point is a little more."""
     rate = thousandths / 1000
-    exact = [ROUNDED[budget](Fraction(repr(rate)) * size) for size in [*sizes, 100]]
+    exact = [ROUNDED[rounding](Fraction(repr(rate)) * size) for size in [*sizes, 100]]
     for value in (
         rate,
         lambda at: tf.fill(tf.shape(at), rate),
     ):  # a number, and a schedule that computes in float32
-        counts = Rate(value, "rate").counts(tf.constant([*sizes, 100]), steps(len(exact)), budget)
+        counts = Rate(value, "rate").counts(tf.constant([*sizes, 100]), steps(len(exact)), rounding)
         assert counts.dtype == tf.int32
         np.testing.assert_array_equal(counts, exact)
 
@@ -55,7 +55,7 @@ def test_stochastic_counts_are_right_in_the_mean():
 @pytest.mark.parametrize("rate", [0.001, 0.3, 0.999])
 def test_hits_come_with_the_rates_probability(rate):
     """|z| below 4 for 100,000 draws: 1 false alarm in 16,000; a constant schedule hits the same columns."""
-    rows = rows_of_sizes(tf.fill([1000], 100))
+    rows = RowPartition.from_row_lengths(tf.fill([1000], 100))
     draws = draw(tf.range(1000, dtype=tf.int64), "hits", rows)
     hits = Rate(rate, "rate").hits(draws, rows, steps(1000)).numpy()
     assert abs(hits.mean() - rate) < 4 * math.sqrt(rate * (1 - rate) / hits.size)
@@ -64,7 +64,7 @@ def test_hits_come_with_the_rates_probability(rate):
 
 
 def test_hits_never_and_always():
-    rows = rows_of_sizes(tf.constant([3]))
+    rows = RowPartition.from_row_lengths(tf.constant([3]))
     extremes = tf.constant([-(2**31), 0, 2**31 - 1])
     for share, expected in ((0, False), (1, True), (False, False), (True, True)):
         assert (Rate(share, "rate").hits(extremes, rows, steps(1)).numpy() == expected).all()
@@ -81,7 +81,7 @@ def test_a_schedule_gives_each_example_the_share_of_its_step():
     rate = Rate(Linear(0.1, 0.3, steps=100), "rate")
     at = tf.constant([0, 50, 100, 7, LAST_STEP], tf.int64)
     assert rate.counts(tf.constant([100] * 5), at).numpy().tolist() == [10, 20, 30, 12, 30]  # 11.4, up
-    rows = rows_of_sizes(tf.fill([5], 20_000))
+    rows = RowPartition.from_row_lengths(tf.fill([5], 20_000))
     hits = tf.cast(rate.hits(draw(tf.range(5, dtype=tf.int64), "hits", rows), rows, at), tf.int32)
     shares = rows.sum(hits).numpy() / 20_000
     np.testing.assert_allclose(shares, [0.1, 0.2, 0.3, 0.114, 0.3], atol=4 * 0.46 / math.sqrt(20_000))
@@ -127,8 +127,8 @@ def test_fine_shares_are_exact(value, share):
     rate = Rate(value, "rate")
     assert rate.share == share
     sizes = [0, 1, 10**6, 10**7 + 1, 2**24, 2**31 - 1]
-    for budget, rounded in ROUNDED.items():
-        counts = rate.counts(tf.constant(sizes), steps(len(sizes)), budget)
+    for rounding, rounded in ROUNDED.items():
+        counts = rate.counts(tf.constant(sizes), steps(len(sizes)), rounding)
         np.testing.assert_array_equal(counts, [rounded(share * size) for size in sizes])
     counts = rate.counts(tf.constant(sizes), steps(len(sizes)), "stochastic", tf.range(6, dtype=tf.int64))
     assert all(
@@ -151,9 +151,9 @@ def test_schedules_outside_0_to_1_are_refused(ends):
 
 
 def test_other_refusals():
-    with pytest.raises(CorruptionError, match=r"budget='up'.*ceil, floor, round, stochastic"):
-        check_budget("up")
-    assert [check_budget(budget) for budget in BUDGETS] == list(BUDGETS)
+    with pytest.raises(CorruptionError, match=r"rounding='up'.*ceil, floor, round, stochastic"):
+        check_rounding("up")
+    assert [check_rounding(rounding) for rounding in ROUNDINGS] == list(ROUNDINGS)
 
 
 def test_a_schedule_gives_a_share_for_each_step():

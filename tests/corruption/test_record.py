@@ -23,8 +23,8 @@ from denoise_jax.corruption.record import (
     split,
     write,
 )
-from denoise_jax.corruption.rows import rows_of_sizes
-from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.corruption.row_partition import RowPartition
+from denoise_jax.corruption.sentence_permutation import sentence_permutation
 from denoise_jax.corruption.symbols import Symbols
 
 SYMBOLS = Symbols(mask_token=4, vocab_size=1000, protected=(0, 1, 2, 3))
@@ -89,7 +89,7 @@ def test_the_clean_record_of_a_window():
 def test_one_text_is_a_window_of_one():
     assert_equal(clean(tf.constant([7, 8])), clean(tf.ragged.constant([[7, 8]], tf.int32)))
     assert clean(tf.constant([7, 8, 9])).sentence_ids.numpy().tolist() == [1, 1, 1]
-    assert int(clean(tf.constant([], tf.int32)).rows.count) == 1
+    assert int(clean(tf.constant([], tf.int32)).partition.nrows) == 1
     assert clean(tf.constant([7, 8]), tf.constant([3, 1])).sentence_ids.numpy().tolist() == [1, 2]
 
 
@@ -120,7 +120,7 @@ def test_insertions_stand_before_their_column(noised_window, sizes, data):
     starts = np.cumsum([0, *length])
     columns = [starts[i] + place for i, own in enumerate(places) for place in own]
     ids = tf.range(500, 500 + len(columns))
-    rows = rows_of_sizes(tf.constant([len(own) for own in places], tf.int32))
+    rows = RowPartition.from_row_lengths(tf.constant([len(own) for own in places], tf.int32))
     inserted = insert(noised, tf.constant(columns, tf.int32), rows, ids)
     after, new = lists(split(inserted)), iter(range(500, 500 + len(columns)))
     for i, own in enumerate(places):
@@ -158,7 +158,9 @@ def test_columns_written_deleted_kept_and_moved():
 
 def test_an_insertion_at_the_end_marks_nothing_when_written_over():
     """Its source is one past the last target; noise on the token of the next example is not touched."""
-    noised = insert(window([2, 1]), tf.constant([2]), rows_of_sizes(tf.constant([1, 0])), tf.constant([4]))
+    noised = insert(
+        window([2, 1]), tf.constant([2]), RowPartition.from_row_lengths(tf.constant([1, 0])), tf.constant([4])
+    )
     assert lists(split(noised))["source"] == [[1, 2, 3], [1]]
     np.testing.assert_array_equal(replay(noised, 4), noised.ids)
     assert delete(noised, noised.source == 3).target_noise.numpy().tolist() == [1, 1, 3]

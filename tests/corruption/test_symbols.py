@@ -9,7 +9,7 @@ import tensorflow as tf
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.record import Op, clean
-from denoise_jax.corruption.rows import rows_of_sizes
+from denoise_jax.corruption.row_partition import RowPartition
 from denoise_jax.corruption.symbols import Symbols
 
 
@@ -55,7 +55,7 @@ def test_every_symbol_is_protected(symbols):
 def test_random_ids_are_text_all_alike(chi_square):
     """p above 1e-4, the false-alarm rate; the least and the greatest draw are ids too."""
     symbols = Symbols(mask_token=4, vocab_size=20, protected=(0, 1, 2), sentinels=(18, 19))
-    draws = draw(tf.constant([3], tf.int64), "ids", rows_of_sizes(tf.constant([14_000])))
+    draws = draw(tf.constant([3], tf.int64), "ids", RowPartition.from_row_lengths(tf.constant([14_000])))
     ids = symbols.random_ids(tf.concat([draws, [-(2**31), 2**31 - 1, 0, -1]], 0)).numpy()
     assert set(ids.tolist()) == set(symbols.text_ids.tolist())
     assert chi_square(np.bincount(ids, minlength=20)[symbols.text_ids], 1 / 14) > 1e-4

@@ -12,7 +12,7 @@ from denoise_jax.corruption.compose import chain
 from denoise_jax.corruption.masking import token_masking
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.record import Op, clean
-from denoise_jax.corruption.rows import rows_of_sizes
+from denoise_jax.corruption.row_partition import RowPartition
 from denoise_jax.corruption.shuffling import token_shuffling
 from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.corruption.units import check_unit, units
@@ -43,11 +43,11 @@ def test_units_are_those_of_a_walk_along_the_text(symbols, texts, unit):
     ragged = tf.ragged.constant(texts, tf.int32, ragged_rank=1)
     found = units(symbols, clean(ragged), unit)
     of, sizes = walked(texts, symbols, unit)
-    assert found.rows.sizes.numpy().tolist() == sizes
+    assert found.partition.row_lengths.numpy().tolist() == sizes
     assert found.eligible.numpy().tolist() == [unit is not None for unit in of]
-    assert found.of.numpy().tolist() == [sum(sizes) if unit is None else unit for unit in of]
-    spread = found.spread(1 + tf.range(sum(sizes)))
-    assert spread.numpy().tolist() == [0 if unit is None else 1 + unit for unit in of]
+    assert found.unit_ids.numpy().tolist() == [sum(sizes) if unit is None else unit for unit in of]
+    broadcast = found.broadcast(1 + tf.range(sum(sizes)))
+    assert broadcast.numpy().tolist() == [0 if unit is None else 1 + unit for unit in of]
 
 
 def test_what_noise_wrote_begins_a_word_where_its_text_did(symbols):
@@ -65,10 +65,14 @@ def test_what_noise_wrote_begins_a_word_where_its_text_did(symbols):
     ids, source, span, op, of = (tf.constant(column, tf.int32) for column in zip(*columns, strict=True))
     noised = clean(tf.constant([10, 12, 11, 15, 13, 15]))
     noised = noised._replace(
-        ids=ids, source=source, span=span, op=op, rows=rows_of_sizes(tf.size(ids)[tf.newaxis])
+        ids=ids,
+        source=source,
+        span=span,
+        op=op,
+        partition=RowPartition.from_row_lengths(tf.size(ids)[tf.newaxis]),
     )
     found = units(symbols, noised, "word", symbols.movable(noised))
-    np.testing.assert_array_equal(found.of, of)
+    np.testing.assert_array_equal(found.unit_ids, of)
 
 
 def test_masked_words_change_places_like_others(symbols, draw_many):
@@ -91,14 +95,14 @@ def test_masked_words_change_places_like_others(symbols, draw_many):
 
 def test_flags_spread_as_flags(symbols):
     found = units(symbols, clean(tf.constant([1, 10, 12, 11])), "word")
-    assert found.spread(tf.constant([True, False])).numpy().tolist() == [False, True, True, False]
+    assert found.broadcast(tf.constant([True, False])).numpy().tolist() == [False, True, True, False]
 
 
 def test_only_the_columns_asked_for_belong_to_units(symbols):
     """A piece behind a column left out begins a word, whatever the table says."""
     noised = clean(tf.constant([10, 12, 15, 12]))
     found = units(symbols, noised, "word", tf.constant([True, False, True, True]))
-    np.testing.assert_array_equal(found.of, [0, 2, 1, 1])
+    np.testing.assert_array_equal(found.unit_ids, [0, 2, 1, 1])
 
 
 def test_unknown_units_and_words_that_nobody_can_tell_are_refused(symbols):

@@ -11,7 +11,15 @@ import tensorflow as tf
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.rates import Rate, Schedule
 from denoise_jax.corruption.record import Corruption, Noised, rearrange
-from denoise_jax.corruption.rows import Rows, ascending, blocks, changes, distances, put, take
+from denoise_jax.corruption.row_partition import (
+    RowPartition,
+    block_permutation,
+    changes,
+    distances,
+    put,
+    sort,
+    take,
+)
 from denoise_jax.corruption.symbols import Symbols
 
 
@@ -29,27 +37,27 @@ def sentence_permutation(symbols: Symbols, *, permute_sentences: float | Schedul
     rate = Rate(permute_sentences, "permute_sentences")
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
-        columns, rows = noised.rows.where(symbols.movable(noised))  # [c]
-        sentences, lengths = _sentences(noised, columns, rows)
-        order = sentences.order(draw(key, "sentences.order", sentences))  # [s]
+        columns, partition = noised.partition.where(symbols.movable(noised))  # [c]
+        sentences, lengths = _sentences(noised, columns, partition)
+        order = sentences.argsort(draw(key, "sentences.order", sentences))  # [s]
         if rate.share != 1:
-            order = _some(order, sentences, rate.counts(sentences.sizes, noised.steps))
-        return rearrange(noised, columns, take(columns, blocks(order, lengths)))
+            order = _some(order, sentences, rate.counts(sentences.row_lengths, noised.steps))
+        return rearrange(noised, columns, take(columns, block_permutation(order, lengths)))
 
     return corrupt
 
 
-def _sentences(noised: Noised, columns: tf.Tensor, rows: Rows) -> tuple[Rows, tf.Tensor]:
+def _sentences(noised: Noised, columns: tf.Tensor, partition: RowPartition) -> tuple[RowPartition, tf.Tensor]:
     """Rows of the s sentences of the given columns [c], in their order, and their lengths [s]."""
     # An insertion at the end of an example has no token behind it, and belongs to the last sentence.
-    last = rows.spread(noised.target_rows.starts + noised.target_rows.sizes)
+    last = partition.broadcast(noised.target_partition.row_starts + noised.target_partition.row_lengths)
     sentence = take(noised.sentence_ids, tf.minimum(take(noised.source, columns), last) - 1)
-    starts, sentences = rows.where(changes(sentence))
-    return sentences, distances(starts, rows.columns)
+    starts, sentences = partition.where(changes(sentence))
+    return sentences, distances(starts, partition.nvals)
 
 
-def _some(order: tf.Tensor, sentences: Rows, counts: tf.Tensor) -> tf.Tensor:
+def _some(order: tf.Tensor, sentences: RowPartition, counts: tf.Tensor) -> tf.Tensor:
     """A shuffled `order` [s] made to move `counts` [e] sentences of each example only."""
     # The first few of a random order are a random subset, and stand in an order independent of it.
-    chosen = tf.boolean_mask(order, sentences.place < sentences.spread(counts))
-    return put(chosen, ascending(chosen), tf.range(sentences.columns))
+    chosen = tf.boolean_mask(order, sentences.offsets < sentences.broadcast(counts))
+    return put(chosen, sort(chosen), tf.range(sentences.nvals))

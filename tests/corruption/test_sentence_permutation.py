@@ -18,7 +18,7 @@ from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Linear
 from denoise_jax.corruption.record import Op, TargetNoise, clean
 from denoise_jax.corruption.rotation import document_rotation
-from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.corruption.sentence_permutation import sentence_permutation
 from denoise_jax.corruption.span_corruption import span_corruption
 
 

@@ -8,14 +8,14 @@ import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError
-from denoise_jax.corruption.rows import rows_of_sizes
-from denoise_jax.corruption.spans import LAWS, look_up, span_law
+from denoise_jax.corruption.row_partition import RowPartition
+from denoise_jax.corruption.span_lengths import DISTRIBUTIONS, look_up, span_length_distribution
 
 DRAWS = 40_000
 
 
 def draws(name="lengths", size=DRAWS):
-    return draw(tf.constant([1], tf.int64), name, rows_of_sizes(tf.constant([size])))
+    return draw(tf.constant([1], tf.int64), name, RowPartition.from_row_lengths(tf.constant([size])))
 
 
 def poisson(mean, longest):
@@ -43,7 +43,7 @@ def poisson(mean, longest):
     ],
 )
 def test_lengths_follow_the_law(chi_square, name, mean, options, expected):
-    lengths = span_law(name, mean, **options).lengths(draws()).numpy()
+    lengths = span_length_distribution(name, mean, **options).lengths(draws()).numpy()
     assert lengths.dtype == np.int32
     counts = np.bincount(np.minimum(lengths, len(expected) + 1), minlength=len(expected) + 2)[1:]
     probabilities = np.array([*expected, max(0.0, 1 - math.fsum(expected))])
@@ -60,7 +60,7 @@ def test_lengths_follow_the_law(chi_square, name, mean, options, expected):
 @pytest.mark.parametrize("mean", [1.0, 3.0, 3.5])
 def test_empty_spans_before_one_that_hides_something(chi_square, mean):
     """k of them with probability q^k (1 - q), q = exp(-lambda)."""
-    zeros = span_law("poisson", mean).zeros_before(draws("zeros")).numpy()
+    zeros = span_length_distribution("poisson", mean).zeros_before(draws("zeros")).numpy()
     q = math.exp(-mean)
     cells = int(math.log(20 / DRAWS) / math.log(q)) or 1  # all but the last expect 20 or more
     probabilities = [(1 - q) * q**k for k in range(cells)] + [q**cells]
@@ -68,9 +68,9 @@ def test_empty_spans_before_one_that_hides_something(chi_square, mean):
     assert chi_square(counts, probabilities) > 1e-4
 
 
-@pytest.mark.parametrize("name", sorted(set(LAWS) - {"poisson"}))
+@pytest.mark.parametrize("name", sorted(set(DISTRIBUTIONS) - {"poisson"}))
 def test_other_laws_draw_no_empty_spans(name):
-    law = span_law(name, 3.0, span_length_weights=(1, 2) if name == "empirical" else None)
+    law = span_length_distribution(name, 3.0, span_length_weights=(1, 2) if name == "empirical" else None)
     assert law.zero == 0
     assert not law.zeros_before(draws(size=100)).numpy().any()
 
@@ -109,4 +109,4 @@ def test_the_extremes_of_a_draw_are_the_first_and_the_last_index():
 )
 def test_what_a_law_does_not_allow_is_refused(arguments, options, message):
     with pytest.raises(CorruptionError, match=message):
-        span_law(*arguments, **options)
+        span_length_distribution(*arguments, **options)

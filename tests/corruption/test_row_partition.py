@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from denoise_jax.corruption.keys import draw
-from denoise_jax.corruption.rows import argsort, ascending, occurrences, rows_of_examples, rows_of_sizes
+from denoise_jax.corruption.row_partition import RowPartition, argsort, bincount, sort
 
 SIZES = st.lists(st.integers(0, 6), max_size=8)  # no rows, empty rows, rows of one column
 INT32 = st.integers(-(2**31), 2**31 - 1)
@@ -22,7 +22,7 @@ def cut(values, sizes):
 
 
 def rows_of(sizes):
-    return rows_of_sizes(tf.constant(sizes, tf.int32))
+    return RowPartition.from_row_lengths(tf.constant(sizes, tf.int32))
 
 
 @settings(max_examples=60)
@@ -30,12 +30,12 @@ def rows_of(sizes):
 def test_rows_are_the_same_from_sizes_and_from_examples(sizes):
     rows = rows_of(sizes)
     of = np.repeat(np.arange(len(sizes)), sizes)
-    np.testing.assert_array_equal(rows.of, of)
-    np.testing.assert_array_equal(rows.starts, np.cumsum([0, *sizes])[: len(sizes)])
-    np.testing.assert_array_equal(rows.sizes, sizes)
-    assert (int(rows.count), int(rows.columns)) == (len(sizes), sum(sizes))
-    np.testing.assert_array_equal(rows.place, [place for size in sizes for place in range(size)])
-    other = rows_of_examples(tf.constant(of, tf.int32), tf.constant(len(sizes)))
+    np.testing.assert_array_equal(rows.value_rowids, of)
+    np.testing.assert_array_equal(rows.row_starts, np.cumsum([0, *sizes])[: len(sizes)])
+    np.testing.assert_array_equal(rows.row_lengths, sizes)
+    assert (int(rows.nrows), int(rows.nvals)) == (len(sizes), sum(sizes))
+    np.testing.assert_array_equal(rows.offsets, [place for size in sizes for place in range(size)])
+    other = RowPartition.from_value_rowids(tf.constant(of, tf.int32), tf.constant(len(sizes)))
     for column, expected in zip(other, rows, strict=True):
         assert column.dtype == expected.dtype == tf.int32
         np.testing.assert_array_equal(column, expected)
@@ -49,11 +49,11 @@ def test_sums_orders_and_choices_of_each_row(sizes, data):
     tensor = tf.constant(values, tf.int32)
     parts = cut(values, sizes)
     assert rows.sum(tensor).numpy().tolist() == [sum(part) for part in parts]
-    assert cut(rows.running_sum(tensor), sizes) == [list(itertools.accumulate(part)) for part in parts]
+    assert cut(rows.cumsum(tensor), sizes) == [list(itertools.accumulate(part)) for part in parts]
     starts = np.cumsum([0, *sizes])
     order = [[starts[i] + k for k in np.argsort(part, kind="stable")] for i, part in enumerate(parts)]
-    assert cut(rows.order(tensor), sizes) == order
-    np.testing.assert_array_equal(rows.spread(tf.range(len(sizes))), rows.of)
+    assert cut(rows.argsort(tensor), sizes) == order
+    np.testing.assert_array_equal(rows.broadcast(tf.range(len(sizes))), rows.value_rowids)
     counts = [data.draw(st.integers(0, size)) for size in sizes]
     chosen = rows.choose(tf.constant(counts, tf.int32), tensor)
     assert rows.sum(tf.cast(chosen, tf.int32)).numpy().tolist() == counts
@@ -62,7 +62,7 @@ def test_sums_orders_and_choices_of_each_row(sizes, data):
     assert np.flatnonzero(chosen.numpy()).tolist() == [column for own in expected for column in own]
     index, kept = rows.where(tensor > 0)
     assert index.numpy().tolist() == np.flatnonzero(np.array(values) > 0).tolist()
-    assert kept.sizes.numpy().tolist() == [sum(value > 0 for value in part) for part in parts]
+    assert kept.row_lengths.numpy().tolist() == [sum(value > 0 for value in part) for part in parts]
 
 
 @settings(max_examples=30)
@@ -71,7 +71,7 @@ def test_sorting_is_stable_and_knows_negative_keys(keys):
     for dtype in (tf.int32, tf.int64):
         tensor = tf.constant(keys, dtype)
         assert argsort(tensor).numpy().tolist() == sorted(range(len(keys)), key=keys.__getitem__)
-        assert ascending(tensor).numpy().tolist() == sorted(keys)
+        assert sort(tensor).numpy().tolist() == sorted(keys)
 
 
 @settings(max_examples=30)
@@ -79,7 +79,7 @@ def test_sorting_is_stable_and_knows_negative_keys(keys):
 def test_the_order_of_whole_int32_draws(sizes, draws):
     """The least and the greatest int32 do not carry a column into another row."""
     draws = draws[: sum(sizes)]
-    order = rows_of(sizes).order(tf.constant(draws, tf.int32)).numpy()
+    order = rows_of(sizes).argsort(tf.constant(draws, tf.int32)).numpy()
     of = np.repeat(np.arange(len(sizes)), sizes)
     np.testing.assert_array_equal(order, np.lexsort((draws, of)))
 
@@ -95,5 +95,5 @@ def test_choices_are_alike_over_subsets(chi_square):
 
 @pytest.mark.parametrize(("values", "size"), [([], 3), ([0, 2, 2, 5, 3], 3), ([1], 0)])
 def test_occurrences_pass_over_greater_values(values, size):
-    counted = occurrences(tf.constant(values, tf.int32), tf.constant(size)).numpy().tolist()
+    counted = bincount(tf.constant(values, tf.int32), tf.constant(size)).numpy().tolist()
     assert counted == [values.count(value) for value in range(size)]

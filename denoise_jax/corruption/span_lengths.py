@@ -12,14 +12,14 @@ import tensorflow as tf
 
 from denoise_jax.corruption.options import MAX_TOKENS, CorruptionError, check_number, check_weights
 
-LAWS = ("geometric", "poisson", "constant", "uniform", "empirical")
+DISTRIBUTIONS = ("geometric", "poisson", "constant", "uniform", "empirical")
 MAX_MEAN = 1000.0  # tables of the laws with a name stay below some 22,000 entries
 MAX_LENGTHS = 2**15  # in the table of the empirical law: sums over the spans of a text stay within int32
 _TAIL = 2.0**-32
 
 
 @dataclasses.dataclass(frozen=True)
-class SpanLaw:
+class SpanLengthDistribution:
     """P(length = 1), P(2), ... of spans that hide something; `zero` is the share of empty draws."""
 
     probabilities: tuple[float, ...]
@@ -47,12 +47,12 @@ def look_up(probabilities: tuple[float, ...], draws: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.Bucketize(input=draws, boundaries=[b - 2**31 for b in below])
 
 
-def span_law(
+def span_length_distribution(
     name: str,
     mean_span_length: float,
     max_span_length: int | None = None,
     span_length_weights: Sequence[float] | None = None,
-) -> SpanLaw:
+) -> SpanLengthDistribution:
     """The named law.
 
     geometric: P(l) = (1 - 1/m)^(l - 1) / m with m the mean (SpanBERT's family, Joshi et al. 2020).
@@ -63,9 +63,9 @@ def span_law(
     A draw above `max_span_length` is drawn again, as SpanBERT's figures imply: no heap at the limit.
     Raises CorruptionError for an unknown law, or a mean or maximum that the law does not allow.
     """
-    if name not in LAWS:
+    if name not in DISTRIBUTIONS:
         raise CorruptionError(
-            f"span_length={name!r} is no law of span lengths; choose one of {', '.join(LAWS)}"
+            f"span_length={name!r} is no law of span lengths; choose one of {', '.join(DISTRIBUTIONS)}"
         )
     if (name == "empirical") != (span_length_weights is not None):
         raise CorruptionError(
@@ -84,14 +84,14 @@ def span_law(
             raise CorruptionError(
                 f"span_length_weights has {len(weights)} lengths; give {MAX_LENGTHS} at most"
             )
-        return SpanLaw(check_weights("span_length_weights", weights[:longest]))
+        return SpanLengthDistribution(check_weights("span_length_weights", weights[:longest]))
     if name in ("constant", "uniform") and (mean if name == "constant" else 2 * mean) % 1:
         unit = "a whole number" if name == "constant" else "a multiple of 0.5"
         raise CorruptionError(f"mean_span_length={mean_span_length} must be {unit} for the {name} law")
     if name == "constant" and longest is not None and longest < mean:
         raise CorruptionError(f"max_span_length={longest} is below the constant length {mean:g}")
     zero = math.exp(-mean) if name == "poisson" else 0.0
-    return SpanLaw(_positive(name, mean, longest or math.inf), zero)
+    return SpanLengthDistribution(_positive(name, mean, longest or math.inf), zero)
 
 
 def _positive(name: str, mean: float, longest: float) -> tuple[float, ...]:
