@@ -1,16 +1,16 @@
-"""Sentence permutation: whole sentences change places (BART, Lewis et al. 2019, section 2.2).
+"""Sentence permutation: the sentences of a text are shuffled (BART, Lewis et al. 2019, section 2.2).
 
-The released implementation finds sentences by one token id and so does nothing for most vocabularies;
-here they are the record's `sentence_ids`.
+The released code finds sentences by one token id and does nothing for most vocabularies; here they are the
+record's `sentence_ids`.
 
-Legend of shapes: n columns, c of which move; s sentences.
+Shapes: E examples, C movable tokens, S sentences.
 """
 
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.rates import Rate, Schedule
-from denoise_jax.corruption.record import Corruption, Noised, rearrange
+from denoise_jax.corruption.record import Corruption, Noised, rearrange, sentence_of
 from denoise_jax.corruption.row_partition import (
     RowPartition,
     block_permutation,
@@ -24,40 +24,35 @@ from denoise_jax.corruption.symbols import Symbols
 
 
 def sentence_permutation(symbols: Symbols, *, permute_sentences: float | Schedule = 1.0) -> Corruption:
-    """Shuffle ceil(permute_sentences x sentences) sentences among their own places, uniformly.
+    """Shuffles ceil(permute_sentences x sentences) sentences of each text uniformly among their positions.
 
-    True is 1 and False is 0. Which sentences take part is uniform too; tokens keep their order inside a
-    sentence; a text of one sentence stays as it is. What moves is told by `Symbols.movable`: protected
-    symbols, such as the separators of documents, keep their columns and sentences flow over them; masks and
-    other symbols that noise wrote belong to the sentence of their source and travel with it.
+    Args:
+      permute_sentences: share of the sentences that take part, a uniformly random subset. True is 1 and False
+        is 0.
 
-    Where earlier noise has mixed the tokens of sentences, each run of tokens of one sentence moves by itself.
+    Tokens keep their order within a sentence. `Symbols.movable` says what moves: protected tokens, such as
+    separators of documents, stay at their positions, and sentences are reordered around them; masks and other
+    tokens written by noise move with the sentence of their source. Where earlier noise has mixed sentences,
+    each run of tokens from one sentence counts as a sentence.
+
     Raises CorruptionError for a share outside 0 ... 1.
     """
     rate = Rate(permute_sentences, "permute_sentences")
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
-        columns, partition = noised.partition.where(symbols.movable(noised))  # [c]
-        sentences, lengths = _sentences(noised, columns, partition)
-        order = sentences.argsort(draw(key, "sentences.order", sentences))  # [s]
+        positions, partition = noised.partition.where(symbols.movable(noised))  # [C]
+        starts, sentences = partition.where(changes(sentence_of(noised, positions, partition)))  # [S]
+        order = sentences.argsort(draw(key, "sentences.order", sentences))
         if rate.share != 1:
-            order = _some(order, sentences, rate.counts(sentences.row_lengths, noised.steps))
-        return rearrange(noised, columns, take(columns, block_permutation(order, lengths)))
+            order = _partial(order, sentences, rate.counts(sentences.row_lengths, noised.steps))
+        lengths = distances(starts, partition.nvals)
+        return rearrange(noised, positions, take(positions, block_permutation(order, lengths)))
 
     return corrupt
 
 
-def _sentences(noised: Noised, columns: tf.Tensor, partition: RowPartition) -> tuple[RowPartition, tf.Tensor]:
-    """Rows of the s sentences of the given columns [c], in their order, and their lengths [s]."""
-    # An insertion at the end of an example has no token behind it, and belongs to the last sentence.
-    last = partition.broadcast(noised.target_partition.row_starts + noised.target_partition.row_lengths)
-    sentence = take(noised.sentence_ids, tf.minimum(take(noised.source, columns), last) - 1)
-    starts, sentences = partition.where(changes(sentence))
-    return sentences, distances(starts, partition.nvals)
-
-
-def _some(order: tf.Tensor, sentences: RowPartition, counts: tf.Tensor) -> tf.Tensor:
-    """A shuffled `order` [s] made to move `counts` [e] sentences of each example only."""
-    # The first few of a random order are a random subset, and stand in an order independent of it.
+def _partial(order: tf.Tensor, sentences: RowPartition, counts: tf.Tensor) -> tf.Tensor:
+    """Restricts a random `order` [S] of all sentences to counts [E] sentences of each example."""
+    # The first few of a random order are a random subset, in an order that is independent of which they are.
     chosen = tf.boolean_mask(order, sentences.offsets < sentences.broadcast(counts))
     return put(chosen, sort(chosen), tf.range(sentences.nvals))

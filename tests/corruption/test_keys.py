@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from denoise_jax.corruption.keys import content_keys, draw, stream
 from denoise_jax.corruption.row_partition import RowPartition
+from tests.corruption.helpers import chi_square
 
 SIZE = 2**16
 SMALL = tf.range(SIZE, dtype=tf.int64)  # keys that differ in their lowest bits only
@@ -44,7 +45,7 @@ def test_each_of_the_32_bits_is_a_fair_coin(name):
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_draws_are_uniform_and_neighbours_uncorrelated(chi_square, name):
+def test_draws_are_uniform_and_neighbours_uncorrelated(name):
     """Top bytes: p above 1e-4. Serial correlation at lags 1 to 4: |z| below 4.5, so 1 in 37,000."""
     draws = SAMPLES[name]()
     assert chi_square(np.bincount((draws.view(np.uint32) >> 24).astype(int), minlength=256), 1 / 256) > 1e-4
@@ -65,10 +66,10 @@ def test_streams_examples_and_their_bits_are_uncorrelated():
 def test_draws_depend_on_the_examples_own_key_and_place_only():
     """Wherever an example lies in a window; and a longer row begins with the draws of a shorter one."""
     sizes, keys = [3, 0, 5, 1], tf.constant([11, 12, 13, -(2**62)], tf.int64)
-    window = np.split(
+    batch = np.split(
         draw(keys, "a", RowPartition.from_row_lengths(tf.constant(sizes))).numpy(), np.cumsum(sizes)[:-1]
     )
-    for key, size, own in zip(keys, sizes, window, strict=True):
+    for key, size, own in zip(keys, sizes, batch, strict=True):
         np.testing.assert_array_equal(line(key[tf.newaxis], size=size), own)
         np.testing.assert_array_equal(line(key[tf.newaxis], size=size + 4)[:size], own)
 
@@ -91,8 +92,8 @@ def test_streams_of_all_keys_differ():
 def test_content_keys_tell_texts_apart():
     """Order, length and each id matter; the place in the window does not; an empty text has a key as well."""
     texts = [[10, 11], [11, 10], [10], [], [10, 11, 0], [10, 12], [999_999, 0], [0], [0, 0]]
-    rows = RowPartition.from_row_lengths(tf.constant([len(text) for text in texts]))
-    keys = content_keys(tf.constant([token for text in texts for token in text], tf.int32), rows).numpy()
+    partition = RowPartition.from_row_lengths(tf.constant([len(text) for text in texts]))
+    keys = content_keys(tf.constant([token for text in texts for token in text], tf.int32), partition).numpy()
     assert keys.dtype == np.int64
     assert len(set(keys.tolist())) == len(texts)
     for text, key in zip(texts, keys, strict=True):

@@ -13,6 +13,7 @@ from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Linear
 from denoise_jax.corruption.record import Op, TargetNoise, clean
 from denoise_jax.corruption.symbols import Symbols
+from tests.corruption.helpers import SYMBOLS, audit, chi_square, draw_many, examples_of, text_of
 
 TEXTS = st.lists(st.lists(st.sampled_from([1, 2, 3, *range(10, 61)]), max_size=12), max_size=4)
 SMALL = Symbols(mask_token=4, vocab_size=16, protected=(0, 1, 2, 3, 9))
@@ -21,32 +22,32 @@ SHARE = {token_masking: "mask_prob", token_replacement: "replace_prob"}
 
 
 @given(texts=TEXTS, seed=st.integers(0, 2**62), share=st.sampled_from([0.0, 0.15, 0.5, 1.0]))
-def test_any_window(symbols, examples, audit, texts, seed, share):
+def test_any_window(texts, seed, share):
     """Only chosen text changes, exactly ceil(share x tokens) in each example, and no column moves."""
-    window = clean(tf.ragged.constant(texts, tf.int32, ragged_rank=1))
+    batch = clean(tf.ragged.constant(texts, tf.int32, ragged_rank=1))
     keys = tf.range(len(texts), dtype=tf.int64) + seed
-    masked = token_masking(symbols, mask_prob=share, keep_prob=0.0)(window, keys)
-    replaced = token_replacement(symbols, replace_prob=share, source="text")(window, keys)
-    for ids, *rows in zip(texts, examples(masked), examples(replaced), strict=True):
+    masked = token_masking(SYMBOLS, mask_prob=share, keep_prob=0.0)(batch, keys)
+    replaced = token_replacement(SYMBOLS, replace_prob=share, source="text")(batch, keys)
+    for ids, *examples in zip(texts, examples_of(masked), examples_of(replaced), strict=True):
         ids = np.asarray(ids, np.int32)
         eligible = ids >= 10
-        for row in rows:
-            audit(row)
-            np.testing.assert_array_equal(row.source, np.arange(1, len(ids) + 1))
-            hidden = row.op != Op.KEEP
+        for example in examples:
+            audit(example)
+            np.testing.assert_array_equal(example.source, np.arange(1, len(ids) + 1))
+            hidden = example.op != Op.KEEP
             assert hidden.sum() == math.ceil(share * eligible.sum())
             assert not hidden[~eligible].any()
-            np.testing.assert_array_equal(row.target_noise == TargetNoise.COVERED, hidden)
-            np.testing.assert_array_equal(row.ids[~hidden], ids[~hidden])
-            np.testing.assert_array_equal(row.span, 2)
-        assert (rows[1].op[hidden] == Op.RANDOM).all()
-        assert np.isin(rows[1].ids[hidden], ids[eligible]).all()
+            np.testing.assert_array_equal(example.target_noise == TargetNoise.COVERED, hidden)
+            np.testing.assert_array_equal(example.ids[~hidden], ids[~hidden])
+            np.testing.assert_array_equal(example.span, 2)
+        assert (examples[1].op[hidden] == Op.RANDOM).all()
+        assert np.isin(examples[1].ids[hidden], ids[eligible]).all()
 
 
-def test_eighty_ten_ten(symbols, text, draw_many, chi_square):
+def test_eighty_ten_ten():
     """Of 40,000 chosen tokens .8 are masks, .1 random and .1 kept, a multinomial: p above 1e-4."""
-    rows = draw_many(token_masking(symbols, mask_prob=1.0), text(20), 2000)
-    op = np.stack([row.op for row in rows])
+    examples = draw_many(token_masking(SYMBOLS, mask_prob=1.0), text_of(20), 2000)
+    op = np.stack([example.op for example in examples])
     counts = [np.sum(op == kind) for kind in (Op.MASK, Op.RANDOM, Op.KEEP)]
     assert chi_square(counts, [0.8, 0.1, 0.1]) > 1e-4
     # Independent: the number of random tokens in a text of 20 has the binomial variance 1.8. The variance of
@@ -54,43 +55,45 @@ def test_eighty_ten_ten(symbols, text, draw_many, chi_square):
     assert abs(np.var(np.sum(op == Op.RANDOM, 1)) / 1.8 - 1) < 4 * 0.033
 
 
-def test_kept_tokens_are_told_as_visible(symbols, text, draw_many, audit):
-    for row in draw_many(token_masking(symbols, mask_prob=1.0, random_prob=0.0, keep_prob=0.5), text(30), 50):
-        audit(row)
-        kept = row.op == Op.KEEP
+def test_kept_tokens_are_told_as_visible():
+    for example in draw_many(
+        token_masking(SYMBOLS, mask_prob=1.0, random_prob=0.0, keep_prob=0.5), text_of(30), 50
+    ):
+        audit(example)
+        kept = example.op == Op.KEEP
         assert 0 < kept.sum() < 30
-        np.testing.assert_array_equal(row.target_noise == TargetNoise.VISIBLE, kept)
-        assert (row.ids[~kept] == symbols.mask_token).all()
+        np.testing.assert_array_equal(example.target_noise == TargetNoise.VISIBLE, kept)
+        assert (example.ids[~kept] == SYMBOLS.mask_token).all()
 
 
-def test_random_ids_are_uniform_over_text(draw_many, chi_square):
+def test_random_ids_are_uniform_over_text():
     """All 10 ids of text come alike, and no other does: p above 1e-4, the false-alarm rate, for each."""
     noised = clean(tf.range(5, 9))
     mask = token_masking(SMALL, mask_prob=1.0, random_prob=1.0, keep_prob=0.0)
     for corruption in (mask, token_replacement(SMALL, replace_prob=1.0)):
-        ids = np.concatenate([row.ids for row in draw_many(corruption, noised, 5000)])
+        ids = np.concatenate([example.ids for example in draw_many(corruption, noised, 5000)])
         counts = np.bincount(ids, minlength=16)
         allowed = [5, 6, 7, 8, 10, 11, 12, 13, 14, 15]
         assert counts[allowed].sum() == len(ids)
         assert chi_square(counts[allowed], 0.1) > 1e-4
 
 
-def test_ids_of_the_text_come_as_often_as_they_stand_there(symbols, draw_many, chi_square):
+def test_ids_of_the_text_come_as_often_as_they_stand_there():
     """Of 4 tokens 2 are id 20: it comes half of the time, protected ids never; p above 1e-4."""
     noised = clean(tf.constant([1, 20, 30, 3, 20, 40, 2]))
-    rows = draw_many(token_replacement(symbols, replace_prob=1.0, source="text"), noised, 3000)
-    ids = np.concatenate([row.ids[[1, 2, 4, 5]] for row in rows])
+    examples = draw_many(token_replacement(SYMBOLS, replace_prob=1.0, source="text"), noised, 3000)
+    ids = np.concatenate([example.ids[[1, 2, 4, 5]] for example in examples])
     assert chi_square([np.sum(ids == one) for one in (20, 30, 40)], [0.5, 0.25, 0.25]) > 1e-4
     assert np.isin(ids, (20, 30, 40)).all()
 
 
 @pytest.mark.parametrize("build", BOTH)
-def test_every_position_is_as_likely(symbols, draw_many, build):
+def test_every_position_is_as_likely(build):
     """z of each of 8 positions below 4.5 standard errors: a false alarm in 20,000 runs."""
     noised = clean(tf.constant([1, 10, 11, 12, 13, 3, 14, 15, 16, 17, 2]))
     options = {"keep_prob": 0.0} if build is token_masking else {}
-    rows = draw_many(build(symbols, **{SHARE[build]: 0.3}, **options), noised, 4000)
-    hidden = np.stack([row.op != Op.KEEP for row in rows])
+    examples = draw_many(build(SYMBOLS, **{SHARE[build]: 0.3}, **options), noised, 4000)
+    hidden = np.stack([example.op != Op.KEEP for example in examples])
     assert (hidden.sum(1) == 3).all()
     rates = hidden.mean(0)
     assert not rates[[0, 5, 10]].any()
@@ -98,11 +101,13 @@ def test_every_position_is_as_likely(symbols, draw_many, build):
 
 
 @pytest.mark.parametrize("build", BOTH)
-def test_bernoulli(symbols, text, draw_many, build):
+def test_bernoulli(build):
     """Mean np and variance np(1 - p); 4 standard errors, a false alarm in 8,000 runs."""
     options = {"keep_prob": 0.0} if build is token_masking else {}
-    corruption = build(symbols, **{SHARE[build]: 0.15}, selection="bernoulli", **options)
-    counts = np.asarray([np.sum(row.op != Op.KEEP) for row in draw_many(corruption, text(20), 4000)])
+    corruption = build(SYMBOLS, **{SHARE[build]: 0.15}, selection="bernoulli", **options)
+    counts = np.asarray(
+        [np.sum(example.op != Op.KEEP) for example in draw_many(corruption, text_of(20), 4000)]
+    )
     variance = 20 * 0.15 * 0.85
     assert abs(counts.mean() - 3) < 4 * math.sqrt(variance / 4000)
     assert abs(counts.var() / variance - 1) < 4 * math.sqrt(2 / 4000)
@@ -111,18 +116,18 @@ def test_bernoulli(symbols, text, draw_many, build):
 @pytest.mark.parametrize(
     ("rounding", "hidden"), [("ceil", {4}), ("floor", {3}), ("round", {4}), ("stochastic", {3, 4})]
 )
-def test_roundings(symbols, draw_many, rounding, hidden):
+def test_roundings(rounding, hidden):
     """0.35 x 10 = 3.5 of the 10 tokens of text, whatever protected symbols stand around them."""
     noised = clean(tf.constant([1, *range(10, 15), 3, *range(15, 20), 2]))
-    corruption = token_masking(symbols, mask_prob=0.35, keep_prob=0.0, rounding=rounding)
-    counts = [np.sum(row.op != Op.KEEP) for row in draw_many(corruption, noised, 200)]
+    corruption = token_masking(SYMBOLS, mask_prob=0.35, keep_prob=0.0, rounding=rounding)
+    counts = [np.sum(example.op != Op.KEEP) for example in draw_many(corruption, noised, 200)]
     assert set(counts) == hidden
     if rounding == "stochastic":  # 3.5 in the mean; 4 standard errors of .5 / sqrt(200)
         assert abs(np.mean(counts) - 3.5) < 4 * 0.5 / math.sqrt(200)
 
 
 @pytest.mark.parametrize("build", BOTH)
-def test_whole_words(symbols, draw_many, audit, build):
+def test_whole_words(build):
     """Ids divisible by 3 continue a word: 10, 11 12, 13, 14 15, 16 and, behind the symbol, 18 are six words.
 
     That all 20 subsets of three come in 300 draws fails 4 times in a million.
@@ -131,9 +136,9 @@ def test_whole_words(symbols, draw_many, audit, build):
     noised = clean(tf.constant([1, 10, 11, 12, 13, 14, 15, 16, 3, 18, 2]))
     options = {"keep_prob": 0.0} if build is token_masking else {}
     seen = set()
-    for row in draw_many(build(symbols, **{SHARE[build]: 0.5}, whole_word=True, **options), noised, 300):
-        audit(row)
-        hidden = row.op != Op.KEEP
+    for example in draw_many(build(SYMBOLS, **{SHARE[build]: 0.5}, whole_word=True, **options), noised, 300):
+        audit(example)
+        hidden = example.op != Op.KEEP
         flags = [set(hidden[word].tolist()) for word in words]
         assert all(len(flag) == 1 for flag in flags)
         assert flags.count({True}) == 3
@@ -146,54 +151,55 @@ def test_whole_words(symbols, draw_many, audit, build):
 
 @pytest.mark.parametrize("build", BOTH)
 @pytest.mark.parametrize("ids", [[], [10], [10, 11, 12], [1, 2], [1, 10, 2]])
-def test_edges(symbols, draw_many, audit, build, ids):
+def test_edges(build, ids):
     """Rate 0 changes nothing, rate 1 all text; a text of protected symbols or of nothing stays."""
     noised = clean(tf.constant(ids, tf.int32))
     options = {"keep_prob": 0.0} if build is token_masking else {}
-    for row in draw_many(build(symbols, **{SHARE[build]: 0.0}), noised, 3):
-        for column, before in zip(row[:4], noised[:4], strict=True):
+    for example in draw_many(build(SYMBOLS, **{SHARE[build]: 0.0}), noised, 3):
+        for column, before in zip(example[:4], noised[:4], strict=True):
             np.testing.assert_array_equal(column, before)
-        assert (row.target_noise == TargetNoise.VISIBLE).all()
-    for row in draw_many(build(symbols, **{SHARE[build]: 1.0}, **options), noised, 3):
-        audit(row)
-        np.testing.assert_array_equal(row.op != Op.KEEP, np.asarray(ids) >= 10)
+        assert (example.target_noise == TargetNoise.VISIBLE).all()
+    for example in draw_many(build(SYMBOLS, **{SHARE[build]: 1.0}, **options), noised, 3):
+        audit(example)
+        np.testing.assert_array_equal(example.op != Op.KEEP, np.asarray(ids) >= 10)
 
 
-def test_what_noise_wrote_is_left_alone(symbols, text, examples, audit):
+def test_what_noise_wrote_is_left_alone():
     keys = tf.range(1, dtype=tf.int64)
-    first = token_masking(symbols, mask_prob=0.5, keep_prob=0.0)(text(20), keys)
-    (before,) = examples(first)
-    (after,) = examples(token_replacement(symbols, replace_prob=1.0)(first, keys))
+    first = token_masking(SYMBOLS, mask_prob=0.5, keep_prob=0.0)(text_of(20), keys)
+    (before,) = examples_of(first)
+    (after,) = examples_of(token_replacement(SYMBOLS, replace_prob=1.0)(first, keys))
     audit(after)
     written = before.op != Op.KEEP
     np.testing.assert_array_equal(after.ids[written], before.ids[written])
     assert (after.op[~written] == Op.RANDOM).all()
 
 
-def test_a_schedule_goes_by_each_examples_step(symbols, examples):
+def test_a_schedule_goes_by_each_examples_step():
     """None at step 0, half at step 50, all from step 100 on, in one window; so too for random_prob."""
     steps = tf.constant([0, 50, 100, 10**6], tf.int64)
     texts = tf.RaggedTensor.from_row_lengths(tf.tile(tf.range(10, 30), [4]), [20] * 4)
-    window, keys = clean(texts, steps=steps), tf.range(4, dtype=tf.int64)
+    batch, keys = clean(texts, steps=steps), tf.range(4, dtype=tf.int64)
     ramp = Linear(0.0, 1.0, steps=100)
-    masked = examples(token_masking(symbols, mask_prob=ramp, keep_prob=0.0)(window, keys))
-    assert [np.sum(row.op != Op.KEEP) for row in masked] == [0, 10, 20, 20]
-    random = token_masking(symbols, mask_prob=1.0, random_prob=ramp, keep_prob=ramp)(window, keys)
+    masked = examples_of(token_masking(SYMBOLS, mask_prob=ramp, keep_prob=0.0)(batch, keys))
+    assert [np.sum(example.op != Op.KEEP) for example in masked] == [0, 10, 20, 20]
+    random = token_masking(SYMBOLS, mask_prob=1.0, random_prob=ramp, keep_prob=ramp)(batch, keys)
     none, half, *every = (
-        [np.sum(row.op == kind) for kind in (Op.MASK, Op.RANDOM, Op.KEEP)] for row in examples(random)
+        [np.sum(example.op == kind) for kind in (Op.MASK, Op.RANDOM, Op.KEEP)]
+        for example in examples_of(random)
     )
     assert none == [20, 0, 0]
     assert half[0] == 0
     assert every == [[0, 20, 0]] * 2  # more than 1 together: keep_prob gives way
 
 
-def test_one_options_draws_leave_the_others_alone(symbols, text, draw_many):
+def test_one_options_draws_leave_the_others_alone():
     """Which tokens are chosen, and which of them become random, does not hang on what else is asked for."""
-    plain = draw_many(token_masking(symbols, mask_prob=0.5, random_prob=0.0, keep_prob=0.0), text(20), 20)
-    other = draw_many(token_masking(symbols, mask_prob=0.5, random_prob=0.3, keep_prob=0.0), text(20), 20)
-    third = draw_many(token_masking(symbols, mask_prob=0.5, random_prob=0.3, keep_prob=0.3), text(20), 20)
-    for row, with_random, with_kept in zip(plain, other, third, strict=True):
-        np.testing.assert_array_equal(row.target_noise, with_random.target_noise)
+    plain = draw_many(token_masking(SYMBOLS, mask_prob=0.5, random_prob=0.0, keep_prob=0.0), text_of(20), 20)
+    other = draw_many(token_masking(SYMBOLS, mask_prob=0.5, random_prob=0.3, keep_prob=0.0), text_of(20), 20)
+    third = draw_many(token_masking(SYMBOLS, mask_prob=0.5, random_prob=0.3, keep_prob=0.3), text_of(20), 20)
+    for example, with_random, with_kept in zip(plain, other, third, strict=True):
+        np.testing.assert_array_equal(example.target_noise, with_random.target_noise)
         np.testing.assert_array_equal(with_random.op == Op.RANDOM, with_kept.op == Op.RANDOM)
 
 
@@ -216,9 +222,9 @@ def test_one_options_draws_leave_the_others_alone(symbols, text, draw_many):
         (token_replacement, {"rounding": "up"}, "rounding='up' .* choose one of ceil"),
     ],
 )
-def test_bad_options_are_refused(symbols, build, options, message):
+def test_bad_options_are_refused(build, options, message):
     with pytest.raises(CorruptionError, match=message):
-        build(symbols, **options)
+        build(SYMBOLS, **options)
 
 
 @pytest.mark.parametrize("build", BOTH)

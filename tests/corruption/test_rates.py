@@ -55,19 +55,19 @@ def test_stochastic_counts_are_right_in_the_mean():
 @pytest.mark.parametrize("rate", [0.001, 0.3, 0.999])
 def test_hits_come_with_the_rates_probability(rate):
     """|z| below 4 for 100,000 draws: 1 false alarm in 16,000; a constant schedule hits the same columns."""
-    rows = RowPartition.from_row_lengths(tf.fill([1000], 100))
-    draws = draw(tf.range(1000, dtype=tf.int64), "hits", rows)
-    hits = Rate(rate, "rate").hits(draws, rows, steps(1000)).numpy()
+    partition = RowPartition.from_row_lengths(tf.fill([1000], 100))
+    draws = draw(tf.range(1000, dtype=tf.int64), "hits", partition)
+    hits = Rate(rate, "rate").hits(draws, partition, steps(1000)).numpy()
     assert abs(hits.mean() - rate) < 4 * math.sqrt(rate * (1 - rate) / hits.size)
-    scheduled = Rate(Linear(rate, rate, 1), "rate").hits(draws, rows, steps(1000))
+    scheduled = Rate(Linear(rate, rate, 1), "rate").hits(draws, partition, steps(1000))
     np.testing.assert_array_equal(scheduled, hits)
 
 
 def test_hits_never_and_always():
-    rows = RowPartition.from_row_lengths(tf.constant([3]))
+    partition = RowPartition.from_row_lengths(tf.constant([3]))
     extremes = tf.constant([-(2**31), 0, 2**31 - 1])
     for share, expected in ((0, False), (1, True), (False, False), (True, True)):
-        assert (Rate(share, "rate").hits(extremes, rows, steps(1)).numpy() == expected).all()
+        assert (Rate(share, "rate").hits(extremes, partition, steps(1)).numpy() == expected).all()
 
 
 def test_a_linear_schedule_is_flat_on_both_sides():
@@ -81,9 +81,9 @@ def test_a_schedule_gives_each_example_the_share_of_its_step():
     rate = Rate(Linear(0.1, 0.3, steps=100), "rate")
     at = tf.constant([0, 50, 100, 7, LAST_STEP], tf.int64)
     assert rate.counts(tf.constant([100] * 5), at).numpy().tolist() == [10, 20, 30, 12, 30]  # 11.4, up
-    rows = RowPartition.from_row_lengths(tf.fill([5], 20_000))
-    hits = tf.cast(rate.hits(draw(tf.range(5, dtype=tf.int64), "hits", rows), rows, at), tf.int32)
-    shares = rows.sum(hits).numpy() / 20_000
+    partition = RowPartition.from_row_lengths(tf.fill([5], 20_000))
+    hits = tf.cast(rate.hits(draw(tf.range(5, dtype=tf.int64), "hits", partition), partition, at), tf.int32)
+    shares = partition.sum(hits).numpy() / 20_000
     np.testing.assert_allclose(shares, [0.1, 0.2, 0.3, 0.114, 0.3], atol=4 * 0.46 / math.sqrt(20_000))
 
 
@@ -139,7 +139,7 @@ def test_fine_shares_are_exact(value, share):
 def test_shares_too_fine_to_be_told_from_nothing_are_refused():
     for value in (1e-10, 5e-324):
         with pytest.raises(
-            CorruptionError, match=rf"some_rate={value} is too fine .* give 0, or 1e-09 or more"
+            CorruptionError, match=rf"some_rate={value} is too small; give 0, or 1e-09 or more"
         ):
             Rate(value, "some_rate")
 
@@ -157,8 +157,10 @@ def test_other_refusals():
 
 
 def test_a_schedule_gives_a_share_for_each_step():
-    with pytest.raises(CorruptionError, match=r"mask_prob: a schedule must give a share for each step.*\(\)"):
+    with pytest.raises(
+        CorruptionError, match=r"mask_prob: a schedule must return a share for each step.*\(\)"
+    ):
         Rate(lambda steps: tf.constant(0.3), "mask_prob")
     for nothing in (None, tf.constant(["much"] * 12)):
-        with pytest.raises(CorruptionError, match="mask_prob: a schedule must give numbers"):
+        with pytest.raises(CorruptionError, match="mask_prob: a schedule must return numbers"):
             Rate(lambda steps, nothing=nothing: nothing, "mask_prob")

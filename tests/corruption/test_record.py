@@ -1,31 +1,33 @@
 """The record: from texts to columns and back, and the few ways in which corruptions rearrange it."""
 
+import functools
+
 import numpy as np
-import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from denoise_jax.corruption.batches import join, select
 from denoise_jax.corruption.compose import chain
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.record import (
     LAST_STEP,
+    Noised,
     Op,
     TargetNoise,
     clean,
     delete,
     insert,
-    join,
     keep,
     permute,
     replay,
-    select,
     split,
     write,
 )
 from denoise_jax.corruption.row_partition import RowPartition
 from denoise_jax.corruption.sentence_permutation import sentence_permutation
 from denoise_jax.corruption.symbols import Symbols
+from tests.corruption.helpers import traced
 
 SYMBOLS = Symbols(mask_token=4, vocab_size=1000, protected=(0, 1, 2, 3))
 NOISE = chain(
@@ -35,28 +37,25 @@ NOISE = chain(
         text_infilling(SYMBOLS, span_length="poisson", mean_span_length=1.0),
     ]
 )
-WINDOWS = st.lists(st.integers(0, 9), max_size=5)
+BATCHES = st.lists(st.integers(0, 9), max_size=5)
 
 
-def window(sizes):
+def batch(sizes):
     return clean(tf.RaggedTensor.from_row_lengths(10 + tf.range(sum(sizes)), tf.constant(sizes, tf.int64)))
 
 
-@pytest.fixture(scope="module")
-def noised_window(traced):
-    """noised_window(sizes): texts that are dropped from, moved and masked, each for a step of its own."""
-    run = traced(NOISE)
+@functools.cache
+def traced_noise():
+    return traced(NOISE)
 
-    def build(sizes):
-        ids, count = iter(range(10, 10 + sum(sizes))), range(len(sizes))
-        texts = [[next(ids) for _ in range(size)] for size in sizes]
-        noised = run(
-            texts, [7 + i for i in count], [[token // 4 for token in ids] for ids in texts], [*count]
-        )
-        # As if the decoder wrote something else.
-        return noised._replace(outputs=noised.targets + 100)
 
-    return build
+def noised_batch(sizes: list[int]) -> Noised:
+    """Texts of these lengths with tokens deleted, moved and masked, each at a different step."""
+    ids, indices = iter(range(10, 10 + sum(sizes))), range(len(sizes))
+    texts = [[next(ids) for _ in range(size)] for size in sizes]
+    sentence_ids = [[token // 4 for token in text] for text in texts]
+    noised = traced_noise()(texts, [7 + i for i in indices], sentence_ids, [*indices])
+    return noised._replace(outputs=noised.targets + 100)  # as if the decoder wrote something else
 
 
 def assert_equal(one, other):
@@ -94,10 +93,10 @@ def test_one_text_is_a_window_of_one():
 
 
 @settings(max_examples=40)
-@given(sizes=WINDOWS, data=st.data())
-def test_selected_examples_are_joined_again(noised_window, sizes, data):
+@given(sizes=BATCHES, data=st.data())
+def test_selected_examples_are_joined_again(sizes, data):
     """Split, selected and joined: each example keeps its columns, and counts its sources from 1."""
-    noised = noised_window(sizes)
+    noised = noised_batch(sizes)
     parts = data.draw(st.lists(st.integers(0, 2), min_size=len(sizes), max_size=len(sizes)))
     examples = [tf.constant([i for i, p in enumerate(parts) if p == part], tf.int32) for part in range(3)]
     selected = [select(noised, own) for own in examples]
@@ -111,17 +110,17 @@ def test_selected_examples_are_joined_again(noised_window, sizes, data):
 
 
 @settings(max_examples=40)
-@given(sizes=WINDOWS, data=st.data())
-def test_insertions_stand_before_their_column(noised_window, sizes, data):
-    noised = noised_window(sizes)
+@given(sizes=BATCHES, data=st.data())
+def test_insertions_stand_before_their_column(sizes, data):
+    noised = noised_batch(sizes)
     before = lists(split(noised))
     length = [len(ids) for ids in before["ids"]]
     places = [sorted(data.draw(st.lists(st.integers(0, n), max_size=3))) for n in length]
     starts = np.cumsum([0, *length])
     columns = [starts[i] + place for i, own in enumerate(places) for place in own]
     ids = tf.range(500, 500 + len(columns))
-    rows = RowPartition.from_row_lengths(tf.constant([len(own) for own in places], tf.int32))
-    inserted = insert(noised, tf.constant(columns, tf.int32), rows, ids)
+    partition = RowPartition.from_row_lengths(tf.constant([len(own) for own in places], tf.int32))
+    inserted = insert(noised, tf.constant(columns, tf.int32), partition, ids)
     after, new = lists(split(inserted)), iter(range(500, 500 + len(columns)))
     for i, own in enumerate(places):
         expected, sources = [], []
@@ -139,7 +138,7 @@ def test_insertions_stand_before_their_column(noised_window, sizes, data):
 
 
 def test_columns_written_deleted_kept_and_moved():
-    noised = window([3, 2])
+    noised = batch([3, 2])
     flags = tf.constant([False, True, False, True, False])
     masked = write(noised, flags, 4, Op.MASK)
     assert lists(split(masked))["ids"] == [[10, 4, 12], [4, 14]]
@@ -159,7 +158,7 @@ def test_columns_written_deleted_kept_and_moved():
 def test_an_insertion_at_the_end_marks_nothing_when_written_over():
     """Its source is one past the last target; noise on the token of the next example is not touched."""
     noised = insert(
-        window([2, 1]), tf.constant([2]), RowPartition.from_row_lengths(tf.constant([1, 0])), tf.constant([4])
+        batch([2, 1]), tf.constant([2]), RowPartition.from_row_lengths(tf.constant([1, 0])), tf.constant([4])
     )
     assert lists(split(noised))["source"] == [[1, 2, 3], [1]]
     np.testing.assert_array_equal(replay(noised, 4), noised.ids)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.row_partition import RowPartition, argsort, bincount, sort
+from tests.corruption.helpers import chi_square
 
 SIZES = st.lists(st.integers(0, 6), max_size=8)  # no rows, empty rows, rows of one column
 INT32 = st.integers(-(2**31), 2**31 - 1)
@@ -28,15 +29,15 @@ def rows_of(sizes):
 @settings(max_examples=60)
 @given(sizes=SIZES)
 def test_rows_are_the_same_from_sizes_and_from_examples(sizes):
-    rows = rows_of(sizes)
+    partition = rows_of(sizes)
     of = np.repeat(np.arange(len(sizes)), sizes)
-    np.testing.assert_array_equal(rows.value_rowids, of)
-    np.testing.assert_array_equal(rows.row_starts, np.cumsum([0, *sizes])[: len(sizes)])
-    np.testing.assert_array_equal(rows.row_lengths, sizes)
-    assert (int(rows.nrows), int(rows.nvals)) == (len(sizes), sum(sizes))
-    np.testing.assert_array_equal(rows.offsets, [place for size in sizes for place in range(size)])
+    np.testing.assert_array_equal(partition.value_rowids, of)
+    np.testing.assert_array_equal(partition.row_starts, np.cumsum([0, *sizes])[: len(sizes)])
+    np.testing.assert_array_equal(partition.row_lengths, sizes)
+    assert (int(partition.nrows), int(partition.nvals)) == (len(sizes), sum(sizes))
+    np.testing.assert_array_equal(partition.offsets, [place for size in sizes for place in range(size)])
     other = RowPartition.from_value_rowids(tf.constant(of, tf.int32), tf.constant(len(sizes)))
-    for column, expected in zip(other, rows, strict=True):
+    for column, expected in zip(other, partition, strict=True):
         assert column.dtype == expected.dtype == tf.int32
         np.testing.assert_array_equal(column, expected)
 
@@ -44,23 +45,23 @@ def test_rows_are_the_same_from_sizes_and_from_examples(sizes):
 @settings(max_examples=60)
 @given(sizes=SIZES, data=st.data())
 def test_sums_orders_and_choices_of_each_row(sizes, data):
-    rows, n = rows_of(sizes), sum(sizes)
+    partition, n = rows_of(sizes), sum(sizes)
     values = data.draw(st.lists(st.integers(-9, 9), min_size=n, max_size=n))
     tensor = tf.constant(values, tf.int32)
     parts = cut(values, sizes)
-    assert rows.sum(tensor).numpy().tolist() == [sum(part) for part in parts]
-    assert cut(rows.cumsum(tensor), sizes) == [list(itertools.accumulate(part)) for part in parts]
+    assert partition.sum(tensor).numpy().tolist() == [sum(part) for part in parts]
+    assert cut(partition.cumsum(tensor), sizes) == [list(itertools.accumulate(part)) for part in parts]
     starts = np.cumsum([0, *sizes])
     order = [[starts[i] + k for k in np.argsort(part, kind="stable")] for i, part in enumerate(parts)]
-    assert cut(rows.argsort(tensor), sizes) == order
-    np.testing.assert_array_equal(rows.broadcast(tf.range(len(sizes))), rows.value_rowids)
+    assert cut(partition.argsort(tensor), sizes) == order
+    np.testing.assert_array_equal(partition.broadcast(tf.range(len(sizes))), partition.value_rowids)
     counts = [data.draw(st.integers(0, size)) for size in sizes]
-    chosen = rows.choose(tf.constant(counts, tf.int32), tensor)
-    assert rows.sum(tf.cast(chosen, tf.int32)).numpy().tolist() == counts
+    chosen = partition.choose(tf.constant(counts, tf.int32), tensor)
+    assert partition.sum(tf.cast(chosen, tf.int32)).numpy().tolist() == counts
     # The chosen ones have the least draws of their row.
     expected = [sorted(own[:k]) for own, k in zip(order, counts, strict=True)]
     assert np.flatnonzero(chosen.numpy()).tolist() == [column for own in expected for column in own]
-    index, kept = rows.where(tensor > 0)
+    index, kept = partition.where(tensor > 0)
     assert index.numpy().tolist() == np.flatnonzero(np.array(values) > 0).tolist()
     assert kept.row_lengths.numpy().tolist() == [sum(value > 0 for value in part) for part in parts]
 
@@ -84,10 +85,12 @@ def test_the_order_of_whole_int32_draws(sizes, draws):
     np.testing.assert_array_equal(order, np.lexsort((draws, of)))
 
 
-def test_choices_are_alike_over_subsets(chi_square):
+def test_choices_are_alike_over_subsets():
     """2 of 4 columns by the project's own draws: p above 1e-4, the false-alarm rate, over the 6 subsets."""
-    rows = rows_of([4] * 6000)
-    chosen = rows.choose(tf.fill([6000], 2), draw(tf.range(6000, dtype=tf.int64), "test", rows)).numpy()
+    partition = rows_of([4] * 6000)
+    chosen = partition.choose(
+        tf.fill([6000], 2), draw(tf.range(6000, dtype=tf.int64), "test", partition)
+    ).numpy()
     subsets = collections.Counter(map(bytes, chosen.reshape(6000, 4)))
     assert len(subsets) == 6
     assert chi_square(list(subsets.values()), 1 / 6) > 1e-4

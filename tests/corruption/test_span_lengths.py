@@ -10,6 +10,7 @@ from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.row_partition import RowPartition
 from denoise_jax.corruption.span_lengths import DISTRIBUTIONS, look_up, span_length_distribution
+from tests.corruption.helpers import chi_square
 
 DRAWS = 40_000
 
@@ -42,7 +43,7 @@ def poisson(mean, longest):
         ("empirical", 9.9, {"span_length_weights": (2, 0, 1, 1), "max_span_length": 3}, [2 / 3, 0, 1 / 3]),
     ],
 )
-def test_lengths_follow_the_law(chi_square, name, mean, options, expected):
+def test_lengths_follow_the_law(name, mean, options, expected):
     lengths = span_length_distribution(name, mean, **options).lengths(draws()).numpy()
     assert lengths.dtype == np.int32
     counts = np.bincount(np.minimum(lengths, len(expected) + 1), minlength=len(expected) + 2)[1:]
@@ -58,7 +59,7 @@ def test_lengths_follow_the_law(chi_square, name, mean, options, expected):
 
 
 @pytest.mark.parametrize("mean", [1.0, 3.0, 3.5])
-def test_empty_spans_before_one_that_hides_something(chi_square, mean):
+def test_empty_spans_before_one_that_hides_something(mean):
     """k of them with probability q^k (1 - q), q = exp(-lambda)."""
     zeros = span_length_distribution("poisson", mean).zeros_before(draws("zeros")).numpy()
     q = math.exp(-mean)

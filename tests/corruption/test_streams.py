@@ -11,18 +11,14 @@ import pytest
 
 from denoise_jax import corruption as noises
 from denoise_jax.corruption.record import Op, TargetNoise
+from tests.corruption.helpers import SYMBOLS, draw_many, text_of
 
 KEYS = 30
 
 
-@pytest.fixture
-def columns(draw_many):
-    """columns(corruption, text): one column of the examples under all keys, [keys, n]; default `source`."""
-
-    def draw(corruption, noised, name="source"):
-        return np.stack([getattr(row, name) for row in draw_many(corruption, noised, KEYS)])
-
-    return draw
+def column(corruption, noised, name="source") -> np.ndarray:
+    """One field of the examples under all keys: [keys, n]."""
+    return np.stack([getattr(example, name) for example in draw_many(corruption, noised, KEYS)])
 
 
 def moved(source) -> np.ndarray:
@@ -43,12 +39,12 @@ def nested(smaller, greater) -> bool:
 
 @pytest.mark.parametrize("unit", ["token", "word"])
 @pytest.mark.parametrize("distance", [2, None])
-def test_a_share_that_takes_in_all_shuffles_as_all_do(symbols, text, columns, distance, unit):
+def test_a_share_that_takes_in_all_shuffles_as_all_do(distance, unit):
     """ceil(.999 x 20) = 20, by another way through the code."""
     orders = [
-        columns(
-            noises.token_shuffling(symbols, shuffle_distance=distance, shuffle_prob=share, unit=unit),
-            text(20),
+        column(
+            noises.token_shuffling(SYMBOLS, shuffle_distance=distance, shuffle_prob=share, unit=unit),
+            text_of(20),
         )
         for share in (1.0, 0.999)
     ]
@@ -57,49 +53,49 @@ def test_a_share_that_takes_in_all_shuffles_as_all_do(symbols, text, columns, di
 
 
 @pytest.mark.parametrize("distance", [6, None])
-def test_those_that_take_part_are_shuffled_as_a_text_of_as_many(symbols, text, columns, distance):
+def test_those_that_take_part_are_shuffled_as_a_text_of_as_many(distance):
     """10 of 20 change places in the order in which 10 tokens alone do."""
     options = {"shuffle_distance": distance}
-    alone = columns(noises.token_shuffling(symbols, **options), text(10))
-    some = columns(noises.token_shuffling(symbols, shuffle_prob=0.5, **options), text(20))
+    alone = column(noises.token_shuffling(SYMBOLS, **options), text_of(10))
+    some = column(noises.token_shuffling(SYMBOLS, shuffle_prob=0.5, **options), text_of(20))
     assert len({str(pattern(order)) for order in alone}) > KEYS // 2
     for own, order in zip(alone, some, strict=True):
         assert pattern(own) == pattern(order)
 
 
-def test_who_takes_part_in_a_shuffling_does_not_hang_on_the_distance(symbols, text, columns):
+def test_who_takes_part_in_a_shuffling_does_not_hang_on_the_distance():
     """Of 30 tokens the same 10 move, or some of them, whatever their distance; fewer are of them."""
     flags = [
-        moved(columns(noises.token_shuffling(symbols, shuffle_distance=d, shuffle_prob=p), text(30)))
+        moved(column(noises.token_shuffling(SYMBOLS, shuffle_distance=d, shuffle_prob=p), text_of(30)))
         for d, p in ((None, 1 / 3), (2, 1 / 3), (9, 1 / 3), (None, 0.2))
     ]
     assert np.sum(flags[0], 1).mean() > 8
     assert (np.any(flags, 0).sum(1) <= 10).all()
 
 
-def test_a_great_distance_shuffles_as_none(symbols, text, columns):
+def test_a_great_distance_shuffles_as_none():
     """The bound scales the same draws. A million places hold 20 tokens back in 1 of 250 orders, by 1 place:
     that 3 of 30 differ so is a chance of 1 in 4,000."""
     orders = [
-        columns(noises.token_shuffling(symbols, shuffle_distance=distance), text(20))
+        column(noises.token_shuffling(SYMBOLS, shuffle_distance=distance), text_of(20))
         for distance in (10**6, None)
     ]
     assert (orders[0] != orders[1]).any(1).sum() < 3
 
 
-def test_a_share_that_takes_in_all_sentences_permutes_them_as_all(symbols, text, columns):
+def test_a_share_that_takes_in_all_sentences_permutes_them_as_all():
     orders = [
-        columns(noises.sentence_permutation(symbols, permute_sentences=share), text(2, 3, 1, 4, 2, 5, 1, 2))
+        column(noises.sentence_permutation(SYMBOLS, permute_sentences=share), text_of(2, 3, 1, 4, 2, 5, 1, 2))
         for share in (1.0, 0.999)
     ]
     assert len({str(order) for order in orders[0]}) == KEYS
     np.testing.assert_array_equal(*orders)
 
 
-def test_a_greater_share_of_the_sentences_takes_in_the_smaller(symbols, text, columns):
+def test_a_greater_share_of_the_sentences_takes_in_the_smaller():
     """Of 20 sentences 10 move at most, and 5 of these where a quarter is asked for."""
     half, quarter = (
-        moved(columns(noises.sentence_permutation(symbols, permute_sentences=share), text(*[1] * 20)))
+        moved(column(noises.sentence_permutation(SYMBOLS, permute_sentences=share), text_of(*[1] * 20)))
         for share in (0.5, 0.25)
     )
     assert half.sum(1).mean() > 8 and quarter.sum(1).mean() > 3
@@ -107,9 +103,9 @@ def test_a_greater_share_of_the_sentences_takes_in_the_smaller(symbols, text, co
 
 
 @pytest.mark.parametrize("options", [{}, {"selection": "bernoulli"}, {"whole_word": True}])
-def test_a_greater_deletion_takes_in_the_smaller(symbols, text, columns, options):
+def test_a_greater_deletion_takes_in_the_smaller(options):
     deleted = [
-        columns(noises.token_deletion(symbols, deletion_prob=share, **options), text(40), "target_noise")
+        column(noises.token_deletion(SYMBOLS, deletion_prob=share, **options), text_of(40), "target_noise")
         == TargetNoise.DELETED
         for share in (0.1, 0.3, 0.7)
     ]
@@ -126,31 +122,32 @@ def test_a_greater_deletion_takes_in_the_smaller(symbols, text, columns, options
     ],
     ids=["masking", "bernoulli masking", "replacement", "gap sentences"],
 )
-def test_a_greater_share_hides_what_a_smaller_hides(symbols, text, columns, build):
+def test_a_greater_share_hides_what_a_smaller_hides(build):
     hidden = [
-        columns(build(symbols, share), text(*[1, 2, 1] * 10), "target_noise") == TargetNoise.COVERED
+        column(build(SYMBOLS, share), text_of(*[1, 2, 1] * 10), "target_noise") == TargetNoise.COVERED
         for share in (0.1, 0.3, 0.7)
     ]
     assert all(itertools.starmap(nested, itertools.pairwise(hidden)))
 
 
-def test_where_tokens_are_replaced_does_not_hang_on_what_replaces_them(symbols, text, columns):
+def test_where_tokens_are_replaced_does_not_hang_on_what_replaces_them():
     ids = [
-        columns(noises.token_replacement(symbols, source=s), text(40), "ids") for s in ("vocabulary", "text")
+        column(noises.token_replacement(SYMBOLS, source=s), text_of(40), "ids")
+        for s in ("vocabulary", "text")
     ]
     assert (ids[0] != ids[1]).any()
     ops = [
-        columns(noises.token_replacement(symbols, source=s), text(40), "op") for s in ("vocabulary", "text")
+        column(noises.token_replacement(SYMBOLS, source=s), text_of(40), "op") for s in ("vocabulary", "text")
     ]
     np.testing.assert_array_equal(*ops)
 
 
-def test_places_of_insertions_do_not_hang_on_what_is_inserted(symbols, text, columns):
+def test_places_of_insertions_do_not_hang_on_what_is_inserted():
     """A greater mask_random makes random what a smaller did, and leaves the random tokens as they were."""
     build = noises.token_insertion
     masks, some, more = (
         {
-            name: columns(build(symbols, insert_prob=0.5, mask_random=share), text(20), name)
+            name: column(build(SYMBOLS, insert_prob=0.5, mask_random=share), text_of(20), name)
             for name in ("ids", "op", "source")
         }
         for share in (0.0, 0.3, 0.7)
@@ -163,18 +160,18 @@ def test_places_of_insertions_do_not_hang_on_what_is_inserted(symbols, text, col
     np.testing.assert_array_equal(some["ids"][random], more["ids"][random])
 
 
-def test_the_sign_of_a_rotation_leaves_its_pivot(symbols, text, columns):
-    plain = columns(noises.document_rotation(symbols), text(30))
-    with_sign = columns(noises.document_rotation(symbols, sentinel=True), text(30))
-    ops = columns(noises.document_rotation(symbols, sentinel=True), text(30), "op")
+def test_the_sign_of_a_rotation_leaves_its_pivot():
+    plain = column(noises.document_rotation(SYMBOLS), text_of(30))
+    with_sign = column(noises.document_rotation(SYMBOLS, sentinel=True), text_of(30))
+    ops = column(noises.document_rotation(SYMBOLS, sentinel=True), text_of(30), "op")
     assert len(set(plain[:, 0].tolist())) > 10
     np.testing.assert_array_equal(plain, with_sign[ops == Op.KEEP].reshape(plain.shape))
 
 
-def test_a_share_of_rotations_leaves_their_pivots(symbols, text, columns):
+def test_a_share_of_rotations_leaves_their_pivots():
     """Of more texts that are turned, those turned before keep their pivot."""
     every, more, some = (
-        columns(noises.document_rotation(symbols, rotate_prob=share), text(30)) for share in (1.0, 0.7, 0.3)
+        column(noises.document_rotation(SYMBOLS, rotate_prob=share), text_of(30)) for share in (1.0, 0.7, 0.3)
     )
     turned = [moved(order).any(1) for order in (some, more)]
     assert nested(*turned)
@@ -194,34 +191,34 @@ def turns(rolled, line) -> list[set[int]]:
     ]
 
 
-def test_the_ring_hides_the_spans_of_the_line_turned(symbols, text, columns):
+def test_the_ring_hides_the_spans_of_the_line_turned():
     """40 tokens, some 14 hidden in 5 spans: by chance no turn of one set is another. The turn is the same
     whatever is hidden."""
     found = []
     for options in TURNED:
         ring, line = (
-            columns(
-                noises.span_corruption(symbols, random_roll=roll, **(UNTURNED | options)),
-                text(40),
+            column(
+                noises.span_corruption(SYMBOLS, random_roll=roll, **(UNTURNED | options)),
+                text_of(40),
                 "target_noise",
             )
             == TargetNoise.COVERED
             for roll in (True, False)
         )
-        assert len({str(row) for row in line}) == KEYS
+        assert len({str(example) for example in line}) == KEYS
         found.append(turns(ring, line))
     common = [set.intersection(*of_key) for of_key in zip(*found, strict=True)]
     assert all(len(turn) == 1 for turn in common)
     assert len(set.union(*common)) > 10
 
 
-def test_what_hides_a_fragment_leaves_it_where_it_was(symbols, text, columns):
+def test_what_hides_a_fragment_leaves_it_where_it_was():
     """Run, random tokens and which tokens become random stay as they are, whatever else is asked for."""
 
     def drawn(**options):
         options = {"random_prob": 0.0, "keep_prob": 0.0} | options
         names = ("output_source", "op", "ids")
-        return {name: columns(noises.masked_fragment(symbols, **options), text(40), name) for name in names}
+        return {name: column(noises.masked_fragment(SYMBOLS, **options), text_of(40), name) for name in names}
 
     plain, random, kept, both = (
         drawn(**options)
@@ -242,10 +239,10 @@ def test_what_hides_a_fragment_leaves_it_where_it_was(symbols, text, columns):
     np.testing.assert_array_equal(random["ids"][is_random], both["ids"][is_random])
 
 
-def test_the_edge_of_a_fragment_leaves_the_starts_between(symbols, text, columns):
+def test_the_edge_of_a_fragment_leaves_the_starts_between():
     """Where a fragment touches neither end, it starts where it does if no end is preferred."""
     starts = [
-        columns(noises.masked_fragment(symbols, edge_prob=edge), text(40), "output_source")[:, 0]
+        column(noises.masked_fragment(SYMBOLS, edge_prob=edge), text_of(40), "output_source")[:, 0]
         for edge in (0.0, 0.3)
     ]
     between = (starts[1] > 1) & (starts[1] < 21)
@@ -253,14 +250,14 @@ def test_the_edge_of_a_fragment_leaves_the_starts_between(symbols, text, columns
     np.testing.assert_array_equal(starts[0][between], starts[1][between])
 
 
-def test_the_weights_of_a_mixture_leave_its_members_draws(symbols, text, columns):
+def test_the_weights_of_a_mixture_leave_its_members_draws():
     """An example that has the same member under other weights has the same noise."""
-    mask = noises.token_masking(symbols, random_prob=0.0, keep_prob=0.0)
+    mask = noises.token_masking(SYMBOLS, random_prob=0.0, keep_prob=0.0)
     ids, ops = (
         [
-            columns(
-                noises.mixture([(mask, 1.0, None), (noises.token_replacement(symbols), weight, None)]),
-                text(40),
+            column(
+                noises.mixture([(mask, 1.0, None), (noises.token_replacement(SYMBOLS), weight, None)]),
+                text_of(40),
                 name,
             )
             for weight in (1.0, 3.0)

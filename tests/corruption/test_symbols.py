@@ -11,6 +11,7 @@ from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.record import Op, clean
 from denoise_jax.corruption.row_partition import RowPartition
 from denoise_jax.corruption.symbols import Symbols
+from tests.corruption.helpers import SYMBOLS, chi_square
 
 
 @pytest.mark.parametrize(
@@ -29,14 +30,14 @@ from denoise_jax.corruption.symbols import Symbols
         ({"protected": (-1,)}, "protected=-1"),
         ({"separator": 1000}, "separator=1000"),
         ({"separator": 0}, "separator=0"),
-        ({"sentinels": (900, 901, 900)}, "sentinels=900 is among sentinels already"),
-        ({"sentinels": (4,)}, "sentinels=4 is among mask_token already"),
-        ({"modes": {"[R]": 900}, "sentinels": (900,)}, "modes=900 is among sentinels already"),
+        ({"sentinels": (900, 901, 900)}, "sentinels=900 is also the id of sentinels"),
+        ({"sentinels": (4,)}, "sentinels=4 is also the id of mask_token"),
+        ({"modes": {"[R]": 900}, "sentinels": (900,)}, "modes=900 is also the id of sentinels"),
         ({"rotation_token": 1000}, "rotation_token=1000"),
         ({"sentinels": (999, 1000)}, "sentinels=1000"),
         ({"modes": {"[R]": 1000}}, "modes=1000"),
         ({"word_starts": np.ones(999, bool)}, r"word_starts has shape \(999,\).*1000"),
-        ({"vocab_size": 6, "protected": (0, 1, 2, 3, 5)}, "leaves no token of text"),
+        ({"vocab_size": 6, "protected": (0, 1, 2, 3, 5)}, "leaves no id for text"),
     ],
 )
 def test_symbols_that_do_not_fit_the_vocabulary_are_refused(fields, message):
@@ -44,15 +45,15 @@ def test_symbols_that_do_not_fit_the_vocabulary_are_refused(fields, message):
         Symbols(**({"mask_token": 4, "vocab_size": 1000} | fields))
 
 
-def test_every_symbol_is_protected(symbols):
+def test_every_symbol_is_protected():
     named = {0, 1, 2, 3, 4, 5, 6, 800, 801, 802, *range(900, 1000)}
-    assert symbols.protected == tuple(sorted(named))
-    assert set(symbols.text_ids.tolist()) == set(range(1000)) - named
-    assert symbols.text_ids.dtype == np.int32
+    assert SYMBOLS.protected == tuple(sorted(named))
+    assert set(SYMBOLS.text_ids.tolist()) == set(range(1000)) - named
+    assert SYMBOLS.text_ids.dtype == np.int32
     assert Symbols(mask_token=4, vocab_size=6).text_ids.tolist() == [1, 2, 3, 5], "id 0 is padding"
 
 
-def test_random_ids_are_text_all_alike(chi_square):
+def test_random_ids_are_text_all_alike():
     """p above 1e-4, the false-alarm rate; the least and the greatest draw are ids too."""
     symbols = Symbols(mask_token=4, vocab_size=20, protected=(0, 1, 2), sentinels=(18, 19))
     draws = draw(tf.constant([3], tf.int64), "ids", RowPartition.from_row_lengths(tf.constant([14_000])))
@@ -61,7 +62,7 @@ def test_random_ids_are_text_all_alike(chi_square):
     assert chi_square(np.bincount(ids, minlength=20)[symbols.text_ids], 1 / 14) > 1e-4
 
 
-def test_what_may_be_touched_and_what_may_move(symbols):
+def test_what_may_be_touched_and_what_may_move():
     """Text unless noise wrote it; the separator moves, and sentinels of hidden text; marks of places stay."""
     columns = [
         # id, op, span, eligible, movable
@@ -77,22 +78,22 @@ def test_what_may_be_touched_and_what_may_move(symbols):
     ]
     ids, ops, spans, eligible, movable = map(list, zip(*columns, strict=True))
     noised = clean(tf.constant(ids))._replace(op=tf.constant(ops, tf.int32), span=tf.constant(spans))
-    assert symbols.eligible(noised).numpy().tolist() == eligible
-    assert symbols.movable(noised).numpy().tolist() == movable
+    assert SYMBOLS.eligible(noised).numpy().tolist() == eligible
+    assert SYMBOLS.movable(noised).numpy().tolist() == movable
 
 
-def test_ids_outside_the_vocabulary_are_refused_when_run(symbols):
+def test_ids_outside_the_vocabulary_are_refused_when_run():
     with pytest.raises(tf.errors.InvalidArgumentError):
-        symbols.eligible(clean(tf.constant([10, 1000])))
+        SYMBOLS.eligible(clean(tf.constant([10, 1000])))
 
 
-def test_words_need_a_table_and_modes_a_name(symbols):
-    begins = symbols.begins_word(tf.constant([9, 10, 11, 12]), "unit")
+def test_words_need_a_table_and_modes_a_name():
+    begins = SYMBOLS.begins_word(tf.constant([9, 10, 11, 12]), "unit")
     assert begins.numpy().tolist() == [False, True, True, False]
-    with pytest.raises(CorruptionError, match="whole_word asks for words.*give word_starts"):
-        dataclasses.replace(symbols, word_starts=None).begins_word(tf.constant([10]), "whole_word")
-    assert symbols.mode("[S]") == 801
+    with pytest.raises(CorruptionError, match="whole_word needs words.*give word_starts"):
+        dataclasses.replace(SYMBOLS, word_starts=None).begins_word(tf.constant([10]), "whole_word")
+    assert SYMBOLS.mode("[S]") == 801
     with pytest.raises(CorruptionError, match=r"mode_token='\[Q\]' is not in the vocabulary"):
-        symbols.mode("[Q]")
+        SYMBOLS.mode("[Q]")
     with pytest.raises(CorruptionError, match=r"mode_token='\[R\]'.*it has none"):
         Symbols(mask_token=4, vocab_size=9).mode("[R]")

@@ -16,6 +16,7 @@ from denoise_jax.corruption.row_partition import RowPartition
 from denoise_jax.corruption.shuffling import token_shuffling
 from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.corruption.units import check_unit, units
+from tests.corruption.helpers import SYMBOLS, draw_many
 
 TEXTS = st.lists(st.lists(st.sampled_from([1, 6, 10, 11, 12, 15, 900]), max_size=8), max_size=4)
 
@@ -39,10 +40,10 @@ def walked(texts, symbols, unit):
 
 @settings(max_examples=80)
 @given(texts=TEXTS, unit=st.sampled_from(["token", "word"]))
-def test_units_are_those_of_a_walk_along_the_text(symbols, texts, unit):
+def test_units_are_those_of_a_walk_along_the_text(texts, unit):
     ragged = tf.ragged.constant(texts, tf.int32, ragged_rank=1)
-    found = units(symbols, clean(ragged), unit)
-    of, sizes = walked(texts, symbols, unit)
+    found = units(SYMBOLS, clean(ragged), unit)
+    of, sizes = walked(texts, SYMBOLS, unit)
     assert found.partition.row_lengths.numpy().tolist() == sizes
     assert found.eligible.numpy().tolist() == [unit is not None for unit in of]
     assert found.unit_ids.numpy().tolist() == [sum(sizes) if unit is None else unit for unit in of]
@@ -50,7 +51,7 @@ def test_units_are_those_of_a_walk_along_the_text(symbols, texts, unit):
     assert broadcast.numpy().tolist() == [0 if unit is None else 1 + unit for unit in of]
 
 
-def test_what_noise_wrote_begins_a_word_where_its_text_did(symbols):
+def test_what_noise_wrote_begins_a_word_where_its_text_did():
     """12 and 15 go on a word; masks and random tokens do as the text did, and insertions are words."""
     columns = [
         # id, source, span, op, unit
@@ -71,47 +72,47 @@ def test_what_noise_wrote_begins_a_word_where_its_text_did(symbols):
         op=op,
         partition=RowPartition.from_row_lengths(tf.size(ids)[tf.newaxis]),
     )
-    found = units(symbols, noised, "word", symbols.movable(noised))
+    found = units(SYMBOLS, noised, "word", SYMBOLS.movable(noised))
     np.testing.assert_array_equal(found.unit_ids, of)
 
 
-def test_masked_words_change_places_like_others(symbols, draw_many):
+def test_masked_words_change_places_like_others():
     """Whole words masked, then all words in any order: a mask has its old left neighbour about once in 8."""
     words = chain(
         [
-            token_masking(symbols, mask_prob=0.3, random_prob=0, keep_prob=0, whole_word=True),
-            token_shuffling(symbols, shuffle_distance=None, unit="word"),
+            token_masking(SYMBOLS, mask_prob=0.3, random_prob=0, keep_prob=0, whole_word=True),
+            token_shuffling(SYMBOLS, shuffle_distance=None, unit="word"),
         ]
     )
     noised = clean(tf.constant([k for k in range(10, 22) if k % 3]))  # eight words of one piece
     masks = together = 0
-    for row in draw_many(words, noised, 200):
-        for place in np.flatnonzero(row.op == Op.MASK):
+    for example in draw_many(words, noised, 200):
+        for place in np.flatnonzero(example.op == Op.MASK):
             masks += 1
-            together += place > 0 and row.source[place - 1] == row.source[place] - 1
+            together += place > 0 and example.source[place - 1] == example.source[place] - 1
     assert masks == 600
     assert together < 0.2 * masks  # 1/8 expected, |z| of 5.5: a false alarm in 10^8
 
 
-def test_flags_spread_as_flags(symbols):
-    found = units(symbols, clean(tf.constant([1, 10, 12, 11])), "word")
+def test_flags_spread_as_flags():
+    found = units(SYMBOLS, clean(tf.constant([1, 10, 12, 11])), "word")
     assert found.broadcast(tf.constant([True, False])).numpy().tolist() == [False, True, True, False]
 
 
-def test_only_the_columns_asked_for_belong_to_units(symbols):
+def test_only_the_columns_asked_for_belong_to_units():
     """A piece behind a column left out begins a word, whatever the table says."""
     noised = clean(tf.constant([10, 12, 15, 12]))
-    found = units(symbols, noised, "word", tf.constant([True, False, True, True]))
+    found = units(SYMBOLS, noised, "word", tf.constant([True, False, True, True]))
     np.testing.assert_array_equal(found.unit_ids, [0, 2, 1, 1])
 
 
-def test_unknown_units_and_words_that_nobody_can_tell_are_refused(symbols):
-    assert check_unit(symbols, "word") == "word"
-    with pytest.raises(CorruptionError, match="unit='line' is no unit of text; choose one of token, word"):
-        check_unit(symbols, "line")
+def test_unknown_units_and_words_that_nobody_can_tell_are_refused():
+    assert check_unit(SYMBOLS, "word") == "word"
+    with pytest.raises(CorruptionError, match="unit='line' is unknown; choose one of token, word"):
+        check_unit(SYMBOLS, "line")
     with pytest.raises(CorruptionError, match="unit='word'.*choose one of token"):
-        check_unit(symbols, "word", ("token",))
-    with pytest.raises(CorruptionError, match="unit='word' asks for words.*word_starts"):
-        check_unit(dataclasses.replace(symbols, word_starts=None), "word")
+        check_unit(SYMBOLS, "word", ("token",))
+    with pytest.raises(CorruptionError, match="unit='word' needs words.*word_starts"):
+        check_unit(dataclasses.replace(SYMBOLS, word_starts=None), "word")
     without = Symbols(mask_token=4, vocab_size=1000)
     assert check_unit(without, "token") == "token"
