@@ -155,7 +155,7 @@ def test_a_span_over_deleted_tokens_replaces_what_is_left():
     noised = delete(batch_of([[*range(10, 20)]]), tf.range(10) % 3 == 1)
     everything = text_infilling(SYMBOLS, mask_prob=1.0, mask_random=1.0)
     noised = everything(noised, tf.zeros([1], tf.int64))
-    assert kinds_of(noised) == [[DELETED if place % 3 == 1 else REPLACED for place in range(10])]]
+    assert kinds_of(noised) == [[DELETED if place % 3 == 1 else REPLACED for place in range(10)]]
 
 
 def test_outputs_have_the_kind_of_their_source_and_sentinels_are_visible():
