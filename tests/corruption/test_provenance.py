@@ -12,7 +12,6 @@ from denoise_jax.corruption.record import (
     Noised,
     Op,
     TargetNoise,
-    clean,
     delete,
     insert,
     permute,
@@ -25,7 +24,7 @@ from denoise_jax.corruption.sentence_permutation import sentence_permutation
 from denoise_jax.corruption.span_corruption import span_corruption
 from denoise_jax.target_kinds import HIDDEN, TargetKind
 from denoise_jax.target_kinds import VISIBLE as VISIBLE_KINDS
-from tests.corruption.helpers import SYMBOLS, batch_of, examples_of, text_of
+from tests.corruption.helpers import SYMBOLS, batch_of, examples_of
 
 IN_PLACE, MASKED, DELETED, REPLACED, MOVED, AROUND = TargetKind
 
