@@ -132,3 +132,25 @@ def chi_square(counts, probabilities) -> float:
     """p-value of Pearson's test of counts against the given probabilities; one number means uniform."""
     counts = np.asarray(counts, np.float64)
     return stats.chisquare(counts, counts.sum() * np.broadcast_to(probabilities, counts.shape)).pvalue
+
+
+def batch_of_lengths(lengths, **options) -> Noised:
+    """The clean record of texts of these lengths, each of distinct tokens."""
+    return batch_of([[*range(10, 10 + length)] for length in lengths], **options)
+
+
+def keys_of(count: int, seed: int = 5) -> tf.Tensor:
+    """Consecutive keys: int64 [count]."""
+    return tf.range(count, dtype=tf.int64) + seed * 10**9
+
+
+def random_texts(special, text, count: int = 100, longest: int = 12, seed: int = 0) -> list[list[int]]:
+    """Random texts of 0 to `longest` tokens: of special ids only, of text ids only, or of both."""
+    random = np.random.default_rng(seed)
+    texts = []
+    for share in random.choice([0.0, 0.3, 1.0], count, p=[0.3, 0.6, 0.1]):
+        size = random.integers(0, longest + 1)
+        is_special = random.random(size) < share
+        ids = np.where(is_special, random.choice([*special], size), random.choice([*text], size))
+        texts.append(ids.tolist())
+    return texts

@@ -7,8 +7,6 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
-from hypothesis import strategies as st
 
 from denoise_jax.corruption.deletion import token_deletion
 from denoise_jax.corruption.infilling import text_infilling
@@ -16,19 +14,28 @@ from denoise_jax.corruption.insertion import token_insertion
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Linear
 from denoise_jax.corruption.record import Op, TargetNoise, clean
-from tests.corruption.helpers import SYMBOLS, audit, chi_square, draw_many, examples_of, text_of
+from tests.corruption.helpers import (
+    SYMBOLS,
+    audit,
+    batch_of,
+    chi_square,
+    draw_many,
+    examples_of,
+    keys_of,
+    random_texts,
+    text_of,
+)
 
-TEXTS = st.lists(st.lists(st.sampled_from([1, 2, 3, *range(10, 61)]), max_size=12), max_size=4)
+TEXTS = random_texts((1, 2, 3), range(10, 61))
 
 
-@given(texts=TEXTS, seed=st.integers(0, 2**62), share=st.sampled_from([0.0, 0.1, 0.5, 1.0]))
-def test_any_window(texts, seed, share):
-    """Without the ceil(share x tokens) insertions the text is there as it was, and they stand inside it."""
-    batch = clean(tf.ragged.constant(texts, tf.int32, ragged_rank=1))
-    corruption = token_insertion(SYMBOLS, insert_prob=share, mask_random=0.5)
-    for ids, example in zip(
-        texts, examples_of(corruption(batch, tf.range(len(texts), dtype=tf.int64) + seed)), strict=True
-    ):
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+def test_an_exact_share_is_inserted_inside_the_text(share):
+    """ceil(share x tokens) insertions; without them the text is unchanged."""
+    noised = token_insertion(SYMBOLS, insert_prob=share, mask_random=0.5)(
+        batch_of(TEXTS), keys_of(len(TEXTS))
+    )
+    for ids, example in zip(TEXTS, examples_of(noised), strict=True):
         ids = np.asarray(ids, np.int32)
         audit(example)
         new = example.op == Op.INSERT

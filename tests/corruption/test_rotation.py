@@ -5,8 +5,6 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
-from hypothesis import strategies as st
 
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.insertion import token_insertion
@@ -15,29 +13,30 @@ from denoise_jax.corruption.rates import Linear
 from denoise_jax.corruption.record import Op, TargetNoise, clean
 from denoise_jax.corruption.rotation import document_rotation
 from denoise_jax.corruption.symbols import Symbols
-from tests.corruption.helpers import SYMBOLS, audit, chi_square, draw_many, examples_of, text_of
-
-TEXTS = st.lists(st.lists(st.sampled_from([1, 2, 3, 6, *range(10, 61)]), max_size=12), max_size=4)
-ROTATION = 5  # the id that the fixture `symbols` has for it
-
-
-@given(
-    texts=TEXTS,
-    seed=st.integers(0, 2**62),
-    share=st.sampled_from([0.0, 0.5, 1.0]),
-    unit=st.sampled_from(["token", "word", "sentence"]),
-    sentinel=st.booleans(),
+from tests.corruption.helpers import (
+    ROTATION,
+    SYMBOLS,
+    audit,
+    batch_of,
+    chi_square,
+    draw_many,
+    examples_of,
+    keys_of,
+    random_texts,
+    text_of,
 )
-def test_any_window(texts, seed, share, unit, sentinel):
-    """What moves is turned by some number of places; the sentinel stands before the token that was first."""
-    batch = clean(
-        tf.ragged.constant(texts, tf.int32, ragged_rank=1),
-        tf.ragged.constant([[k // 3 for k in range(len(ids))] for ids in texts], tf.int32, ragged_rank=1),
-    )
+
+TEXTS = random_texts((1, 2, 3), (6, *range(10, 61)))
+SENTENCE_IDS = [[k // 3 for k in range(len(ids))] for ids in TEXTS]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("unit", ["token", "word", "sentence"])
+@pytest.mark.parametrize("sentinel", [False, True])
+def test_movable_tokens_are_rotated_and_the_sentinel_marks_the_old_beginning(share, unit, sentinel):
     corruption = document_rotation(SYMBOLS, rotate_prob=share, unit=unit, sentinel=sentinel)
-    for ids, example in zip(
-        texts, examples_of(corruption(batch, tf.range(len(texts), dtype=tf.int64) + seed)), strict=True
-    ):
+    noised = corruption(batch_of(TEXTS, SENTENCE_IDS), keys_of(len(TEXTS)))
+    for ids, example in zip(TEXTS, examples_of(noised), strict=True):
         ids = np.asarray(ids, np.int32)
         audit(example)
         assert (example.target_noise == TargetNoise.VISIBLE).all()

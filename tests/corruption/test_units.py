@@ -5,8 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from denoise_jax.corruption.compose import chain
 from denoise_jax.corruption.masking import token_masking
@@ -16,9 +14,9 @@ from denoise_jax.corruption.row_partition import RowPartition
 from denoise_jax.corruption.shuffling import token_shuffling
 from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.corruption.units import check_unit, units
-from tests.corruption.helpers import SYMBOLS, draw_many
+from tests.corruption.helpers import SYMBOLS, batch_of, draw_many, random_texts
 
-TEXTS = st.lists(st.lists(st.sampled_from([1, 6, 10, 11, 12, 15, 900]), max_size=8), max_size=4)
+TEXTS = random_texts((1, 6, 900), (10, 11, 12, 15), longest=8)
 
 
 def walked(texts, symbols, unit):
@@ -38,12 +36,10 @@ def walked(texts, symbols, unit):
     return of, sizes
 
 
-@settings(max_examples=80)
-@given(texts=TEXTS, unit=st.sampled_from(["token", "word"]))
-def test_units_are_those_of_a_walk_along_the_text(texts, unit):
-    ragged = tf.ragged.constant(texts, tf.int32, ragged_rank=1)
-    found = units(SYMBOLS, clean(ragged), unit)
-    of, sizes = walked(texts, SYMBOLS, unit)
+@pytest.mark.parametrize("unit", ["token", "word"])
+def test_units_are_those_of_a_loop_over_the_text(unit):
+    found = units(SYMBOLS, batch_of(TEXTS), unit)
+    of, sizes = walked(TEXTS, SYMBOLS, unit)
     assert found.partition.row_lengths.numpy().tolist() == sizes
     assert found.eligible.numpy().tolist() == [unit is not None for unit in of]
     assert found.unit_ids.numpy().tolist() == [sum(sizes) if unit is None else unit for unit in of]
