@@ -1,6 +1,6 @@
-"""What holds for any chain and any mixture: provenance, whole accounts, streams that stay apart.
+"""Chains and mixtures: composed provenance, accounts that add up, independent random streams.
 
-Seeds are fixed; false-alarm rates say how surprising a failure after a change would be.
+Seeds are fixed. False-alarm rates say how unlikely a failure by chance is after a change of the noise.
 """
 
 import functools
@@ -27,7 +27,7 @@ MOVES = {
     "sentences": lambda s: noises.sentence_permutation(s),
     "half the sentences": lambda s: noises.sentence_permutation(s, permute_sentences=0.5),
     "rotation": lambda s: noises.document_rotation(s),
-    "near shuffling of words": lambda s: noises.token_shuffling(s, shuffle_distance=2, unit="word"),
+    "local shuffling of words": lambda s: noises.token_shuffling(s, shuffle_distance=2, unit="word"),
     "shuffling": lambda s: noises.token_shuffling(s, shuffle_distance=None),
 }
 HIDES = {
@@ -35,25 +35,25 @@ HIDES = {
     "masking of words": lambda s: noises.token_masking(s, selection="bernoulli", whole_word=True),
     "replacement": lambda s: noises.token_replacement(s, source="text"),
     "insertion": lambda s: noises.token_insertion(s, insert_prob=0.3, mask_random=0.5),
-    "rotation with a sign": lambda s: noises.document_rotation(s, sentinel=True),
+    "rotation with a marker": lambda s: noises.document_rotation(s, sentinel=True),
     "infilling": lambda s: noises.text_infilling(s, **POISSON),
     "random infilling": lambda s: noises.text_infilling(s, mask_random=0.5, replace_length=-1, **POISSON),
     "overlapping words": lambda s: noises.text_infilling(s, whole_word=True, placement="overlap", **POISSON),
 }
 DELETES = {
     "deletion": lambda s: noises.token_deletion(s, deletion_prob=0.3),
-    "infilling by nothing": lambda s: noises.text_infilling(s, replace_length=0, **POISSON),
+    "infilling that deletes": lambda s: noises.text_infilling(s, replace_length=0, **POISSON),
     "mixture": lambda s: mixture(
         [(noises.token_deletion(s), 1.0, 800), (noises.text_infilling(s), 1.0, None)]
     ),
 }
-ASKS_FOR_A_PART = {  # change what the decoder writes
+OUTPUT_SETTERS = {  # change what the decoder writes
     "span corruption": lambda s: noises.span_corruption(s, noise_density=0.5, max_tokens=64),
     "prefix": lambda s: noises.prefix_lm(s),
     "gap sentences": lambda s: noises.gap_sentences(s, strategy="principal"),
     "fragment": lambda s: noises.masked_fragment(s),
 }
-POOL = MOVES | HIDES | DELETES | ASKS_FOR_A_PART
+POOL = MOVES | HIDES | DELETES | OUTPUT_SETTERS
 
 
 @functools.cache
@@ -80,7 +80,7 @@ TEXTS = st.lists(st.lists(st.integers(0, 6), max_size=4), max_size=4)  # lengths
 def test_provenance_composes_through_any_chain(names, last, texts, framed, seed):
     names = names + ([] if last is None else [last])
     ids, sentences = [], []
-    for lengths in texts:  # distinct tokens; a separator ends each sentence, perhaps within start and end
+    for lengths in texts:  # distinct tokens, a separator after each sentence, perhaps start and end
         own = [number for number, length in enumerate(lengths, 1) for _ in range(length + 1)]
         text = [6 if k + 1 == len(own) or own[k + 1] != own[k] else 10 + k for k in range(len(own))]
         ids.append([1, *text, 2] if framed else text)
@@ -99,13 +99,13 @@ def test_provenance_composes_through_any_chain(names, last, texts, framed, seed)
         if set(names) <= {*MOVES}:
             np.testing.assert_array_equal(np.sort(example.ids), np.sort(example.targets))
             assert (example.op == Op.KEEP).all()
-        if not set(names) & {*ASKS_FOR_A_PART}:
+        if not set(names) & {*OUTPUT_SETTERS}:
             np.testing.assert_array_equal(example.outputs, text)
             assert framed <= (example.ids[-1:].tolist() == [2])
 
 
-def test_masks_after_a_permutation_hide_its_neighbours():
-    """Behind a mask are the tokens that stood side by side when it was put on, first of them its source."""
+def test_masks_after_a_permutation_hide_neighbours_of_the_permuted_text():
+    """A mask hides tokens that were adjacent when it was written, of which the first is its source."""
     permute, infill = sentence_permutation(SYMBOLS), text_infilling(SYMBOLS, span_length="poisson")
     noised = text_of(5, 8, 3, 9, 6)
     both = draw_many(chain([permute, infill]), noised, 40)
@@ -131,8 +131,8 @@ def test_a_second_infilling_leaves_the_masks_of_the_first():
 @pytest.mark.parametrize(
     "options", [{"mask_prob": 0.1}, {"span_length": "geometric"}, {"zero_length_spans": False}]
 )
-def test_an_option_of_one_member_leaves_the_other_alone(options):
-    """The order of sentences, read off the tokens left visible, is that of the permutation alone."""
+def test_options_of_one_member_do_not_affect_another(options):
+    """The order of sentences, inferred from the visible tokens, is that of the permutation alone."""
     noised = text_of(*[4] * 8)
     infill = text_infilling(SYMBOLS, **({"span_length": "poisson"} | options))
     alone = draw_many(chain([sentence_permutation(SYMBOLS)]), noised, 30)
@@ -142,8 +142,8 @@ def test_an_option_of_one_member_leaves_the_other_alone(options):
         np.testing.assert_array_equal(visible, before.source[np.isin(before.source, visible)])
 
 
-def test_options_of_infilling_leave_its_other_draws_alone():
-    """Insertions, random tokens and what replaces a span change nothing about where the spans lie."""
+def test_options_of_infilling_do_not_affect_its_other_draws():
+    """Insertions, random tokens and replacement lengths do not change the spans."""
     plain = {"span_length": "poisson", "zero_length_spans": False}
     before = draw_many(text_infilling(SYMBOLS, **plain), text_of(80), 30)
     for options in ({"zero_length_spans": True}, {"mask_random": 0.5}):
@@ -158,9 +158,9 @@ def test_options_of_infilling_leave_its_other_draws_alone():
         np.testing.assert_array_equal(example.target_noise, expected.target_noise)
 
 
-def test_the_same_corruption_twice_draws_twice():
-    """A chain's members have streams of their own: the second order is the first once more in 1 of 120, by
-    chance, not in all. 5 of 40 are so in 1 of 48,000 sets of keys, the false-alarm rate."""
+def test_a_corruption_that_occurs_twice_draws_independently():
+    """The second order repeats the first with probability 1 / 120. Among 40 texts 5 repetitions have
+    probability 1 in 48,000, the false-alarm rate."""
     permute = sentence_permutation(SYMBOLS)
     once = draw_many(chain([permute]), text_of(1, 1, 1, 1, 1), 40)
     twice = draw_many(chain([permute, permute]), text_of(1, 1, 1, 1, 1), 40)
@@ -176,8 +176,8 @@ def test_the_empty_chain_is_the_identity():
 # --- mixtures
 
 
-def marker(token):
-    """Noise that shows: the first column of each text becomes this token."""
+def marked_by(token):
+    """A corruption that leaves a trace: it replaces the first token of each text by `token`."""
 
     def corrupt(noised, keys):
         first = noised.partition.offsets == 0
@@ -186,23 +186,23 @@ def marker(token):
     return corrupt
 
 
-def test_members_take_examples_by_their_weights():
-    """p above 1e-4, the false-alarm rate; a member of weight 0 takes none."""
+def test_members_are_chosen_in_proportion_to_their_weights():
+    """p > 1e-4; a member of weight 0 is never chosen."""
     weights = (1.0, 3.0, 0.0, 0.5, 0.0)
-    both = mixture([(marker(500 + k), weight, None) for k, weight in enumerate(weights)])
+    both = mixture([(marked_by(500 + k), weight, None) for k, weight in enumerate(weights)])
     taken = np.array([example.ids[0] - 500 for example in draw_many(both, text_of(2), 9000)])
     assert set(taken.tolist()) == {0, 1, 3}
     assert chi_square(np.bincount(taken)[[0, 1, 3]], np.array([1.0, 3.0, 0.5]) / 4.5) > 1e-4
 
 
-def test_neighbours_take_members_independently():
-    """Consecutive keys: the correlation of 9,000 choices within 4.5 standard errors (1 in 150,000)."""
-    both = mixture([(marker(500), 1.0, None), (marker(501), 1.0, None)])
+def test_adjacent_examples_choose_members_independently():
+    """For consecutive keys the correlation of 9,000 choices is within 4.5 standard errors (1 in 150,000)."""
+    both = mixture([(marked_by(500), 1.0, None), (marked_by(501), 1.0, None)])
     taken = np.array([example.ids[0] - 500 for example in draw_many(both, text_of(1), 9000)])
     assert abs(np.corrcoef(taken[1:], taken[:-1])[0, 1]) < 4.5 / math.sqrt(len(taken))
 
 
-def test_mode_tokens_stand_in_front_and_examples_keep_their_order():
+def test_mode_tokens_precede_the_text_and_examples_keep_their_order():
     run = traced(mixture([(chain([]), 1.0, 800), (chain([]), 1.0, 801), (chain([]), 1.0, None)]))
     texts = [[10 + k] * (k % 4) for k in range(60)]
     seen = set()
@@ -219,7 +219,7 @@ def test_mode_tokens_stand_in_front_and_examples_keep_their_order():
 
 
 def test_a_mixture_of_one_is_that_member():
-    """Under a stream of its own, as in a chain."""
+    """With its own random stream, as in a chain."""
     one = draw_many(mixture([(text_infilling(SYMBOLS), 2.0, None)]), text_of(9, 8), 20)
     np.testing.assert_equal(one, draw_many(chain([text_infilling(SYMBOLS)]), text_of(9, 8), 20))
 
@@ -237,12 +237,12 @@ def test_a_mixture_of_one_is_that_member():
         ([True], r"weights=\(True,\)"),
     ],
 )
-def test_mixtures_of_nothing_are_refused(weights, message):
+def test_mixtures_without_members_or_valid_weights_are_refused(weights, message):
     with pytest.raises(CorruptionError, match=message):
         mixture([(chain([]), weight, None) for weight in weights])
 
 
-def test_members_of_mixtures_are_triples():
+def test_members_of_mixtures_must_be_triples():
     whole = (chain([]), 1.0, None)
     for member in ((chain([]), 1.0), chain([]), "abc", None):
         with pytest.raises(
@@ -256,7 +256,7 @@ def test_members_of_mixtures_are_triples():
         chain(["bart_paper"])
 
 
-def test_mode_tokens_are_ids_or_none():
+def test_mode_tokens_must_be_ids_or_none():
     for token in (0, -1, 1.5, "[R]", True, 2**31):
         with pytest.raises(
             CorruptionError,
@@ -268,7 +268,7 @@ def test_mode_tokens_are_ids_or_none():
 
 
 @pytest.mark.parametrize("second", ["prefix", "gap sentences", "span corruption", "fragment"])
-def test_of_two_members_that_say_what_the_decoder_writes_one_is_too_many(second):
+def test_at_most_one_member_of_a_chain_sets_the_outputs(second):
     ul2, other = noises.build("ul2", SYMBOLS), POOL[second](SYMBOLS)
     for members in ([other, other], [ul2, other], [mixture([(other, 1, None), (chain([]), 1, None)]), ul2]):
         with pytest.raises(CorruptionError, match=r"members \[1, 3\] of a chain each set what the decoder"):
@@ -276,7 +276,7 @@ def test_of_two_members_that_say_what_the_decoder_writes_one_is_too_many(second)
     chain([sentence_permutation(SYMBOLS), ul2, text_infilling(SYMBOLS)])
 
 
-def test_mode_tokens_are_symbols_where_the_symbols_are_known():
+def test_mode_tokens_must_be_protected_if_symbols_are_given():
     mixture([(chain([]), 1.0, 800)], symbols=SYMBOLS)
     for token in (50, 5000):
         with pytest.raises(CorruptionError, match=f"mode_token={token} is not a protected id"):

@@ -1,4 +1,5 @@
-"""Token deletion: exact or binomial, a subsequence, never nothing. Seeds are fixed."""
+"""Token deletion: an exact or binomial number of tokens, never all of them. Seeds are fixed. False-alarm
+rates say how unlikely a failure by chance is after a change of the noise."""
 
 import itertools
 import math
@@ -32,7 +33,7 @@ TEXTS = random_texts((1, 2, 3), range(10, 61))
 @pytest.mark.parametrize("selection", ["exact", "bernoulli"])
 @pytest.mark.parametrize("whole_word", [False, True])
 def test_what_is_left_is_the_text_without_the_deleted_tokens(share, selection, whole_word):
-    """Special tokens are kept, and of any text at least one token is."""
+    """Special tokens are kept, and so is at least one token of any text."""
     corruption = token_deletion(SYMBOLS, deletion_prob=share, selection=selection, whole_word=whole_word)
     noised = corruption(batch_of(TEXTS), keys_of(len(TEXTS)))
     for ids, example in zip(TEXTS, examples_of(noised), strict=True):
@@ -49,8 +50,8 @@ def test_what_is_left_is_the_text_without_the_deleted_tokens(share, selection, w
             assert deleted.sum() == min(math.ceil(share * eligible.sum()), eligible.sum() - 1)
 
 
-def test_every_subset_is_as_likely():
-    """The 10 pairs out of 5 tokens: p above 1e-4, the false-alarm rate."""
+def test_all_subsets_are_equally_likely():
+    """The 10 pairs of 5 tokens: p > 1e-4."""
     noised = clean(tf.constant([1, 10, 11, 3, 12, 13, 14, 2]))
     examples = draw_many(token_deletion(SYMBOLS, deletion_prob=0.4), noised, 4000)
     deleted = [
@@ -61,8 +62,8 @@ def test_every_subset_is_as_likely():
     assert chi_square(counts, 0.1) > 1e-4
 
 
-def test_bernoulli():
-    """Mean np and variance np(1 - p); 4 standard errors, a false alarm in 8,000 runs."""
+def test_bernoulli_deletions_are_binomial():
+    """Mean n p and variance n p (1 - p) within 4 standard errors (1 false alarm in 8,000)."""
     corruption = token_deletion(SYMBOLS, deletion_prob=0.15, selection="bernoulli")
     counts = np.asarray([20 - len(example.ids) for example in draw_many(corruption, text_of(20), 4000)])
     variance = 20 * 0.15 * 0.85
@@ -71,16 +72,16 @@ def test_bernoulli():
 
 
 @pytest.mark.parametrize("selection", ["exact", "bernoulli"])
-def test_where_all_would_go_any_one_stays(selection):
-    """Each of 5 tokens alike: p above 1e-4, the false-alarm rate."""
+def test_a_random_token_is_kept_if_all_would_be_deleted(selection):
+    """Each of 5 tokens equally often: p > 1e-4."""
     noised = clean(tf.constant([1, 10, 11, 12, 13, 14, 2]))
     examples = draw_many(token_deletion(SYMBOLS, deletion_prob=1.0, selection=selection), noised, 3000)
     assert all(len(example.ids) == 3 for example in examples)
     assert chi_square(np.bincount([example.ids[1] - 10 for example in examples], minlength=5), 0.2) > 1e-4
 
 
-def test_whole_words():
-    """Ids divisible by 3 continue a word: 10, 11 12, 13, 14 15 are four words, of which one stays."""
+def test_whole_words_are_deleted():
+    """Ids divisible by 3 continue a word: 10, 11 12, 13 and 14 15 are four words, of which one is kept."""
     noised = clean(tf.constant([1, *range(10, 16), 2]))
     left = set()
     for example in draw_many(token_deletion(SYMBOLS, deletion_prob=1.0, whole_word=True), noised, 100):
@@ -93,7 +94,7 @@ def test_whole_words():
     ("rounding", "deleted"), [("ceil", {4}), ("floor", {3}), ("round", {4}), ("stochastic", {3, 4})]
 )
 def test_roundings(rounding, deleted):
-    """0.35 x 10 = 3.5 of the 10 tokens of text, whatever protected symbols stand around them."""
+    """0.35 x 10 = 3.5 of the 10 tokens of text, regardless of the protected tokens around them."""
     noised = clean(tf.constant([1, *range(10, 15), 3, *range(15, 20), 2]))
     examples = draw_many(token_deletion(SYMBOLS, deletion_prob=0.35, rounding=rounding), noised, 100)
     assert {13 - len(example.ids) for example in examples} == deleted
@@ -102,7 +103,7 @@ def test_roundings(rounding, deleted):
 @pytest.mark.parametrize("selection", ["exact", "bernoulli"])
 @pytest.mark.parametrize("share", [0.0, 1.0])
 @pytest.mark.parametrize("ids", [[], [10], [1, 2], [1, 10, 2]])
-def test_texts_of_no_token_or_one_stay(ids, share, selection):
+def test_texts_of_at_most_one_token_are_unchanged(ids, share, selection):
     noised = clean(tf.constant(ids, tf.int32))
     for example in draw_many(token_deletion(SYMBOLS, deletion_prob=share, selection=selection), noised, 3):
         audit(example)
@@ -115,7 +116,7 @@ def test_rate_0_changes_nothing():
         np.testing.assert_array_equal(example.ids, example.targets)
 
 
-def test_masks_of_earlier_noise_stay():
+def test_masks_of_earlier_noise_are_kept():
     keys = tf.range(20, dtype=tf.int64)
     batch = clean(tf.RaggedTensor.from_row_lengths(tf.tile(text_of(12).targets, [20]), [12] * 20))
     masked = text_infilling(SYMBOLS, mask_prob=0.5)(batch, keys)
@@ -127,7 +128,7 @@ def test_masks_of_earlier_noise_stay():
         assert np.sum(example.target_noise == TargetNoise.DELETED) == 3
 
 
-def test_a_schedule_goes_by_each_examples_step():
+def test_a_schedule_is_evaluated_at_each_examples_step():
     texts = tf.RaggedTensor.from_row_lengths(tf.tile(tf.range(10, 30), [3]), [20] * 3)
     batch = clean(texts, steps=tf.constant([0, 50, 100], tf.int64))
     corruption = token_deletion(SYMBOLS, deletion_prob=Linear(0.0, 0.5, steps=100))
@@ -146,11 +147,11 @@ def test_a_schedule_goes_by_each_examples_step():
         ({"rounding": "up"}, "rounding='up' .* choose one of ceil"),
     ],
 )
-def test_bad_options_are_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(CorruptionError, match=message):
         token_deletion(SYMBOLS, **options)
 
 
-def test_words_that_none_can_tell_are_refused():
+def test_words_require_word_starts():
     with pytest.raises(CorruptionError, match="give word_starts"):
         token_deletion(Symbols(mask_token=4, vocab_size=16), whole_word=True)

@@ -1,6 +1,6 @@
-"""fairseq's flags: what each does, the defaults of BART's command, and refusals under the flags' names.
+"""fairseq's flags: what each does, the defaults of BART's command, and errors under the flags' names.
 
-Seeds are fixed; false-alarm rates say how surprising a failure after a change would be.
+Seeds are fixed. False-alarm rates say how unlikely a failure by chance is after a change of the noise.
 """
 
 import dataclasses
@@ -16,11 +16,11 @@ from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.record import Op, TargetNoise
 from tests.corruption.helpers import SYMBOLS, chi_square, draw_many, text_of
 
-STILL = {"permute_sentences": 0.0}  # sentences stay where they are
+STILL = {"permute_sentences": 0.0}  # sentences keep their order
 
 
 def hidden(examples):
-    """Share of hidden target tokens in each example: [e]."""
+    """Share of hidden target tokens of each example."""
     return np.array([np.mean(example.target_noise == TargetNoise.COVERED) for example in examples])
 
 
@@ -31,8 +31,8 @@ def test_the_defaults_are_the_preset():
 
 
 def test_the_defaults_are_barts_command():
-    """Sentences in all 24 orders, each whole, so that no text is rotated; one mask in ten random, within 4
-    standard errors (1 in 16,000); none inserted but for Poisson's own empty spans, which hide nothing."""
+    """Complete sentences in all 24 orders, so no rotation; one mask in ten random, within 4 standard errors
+    (1 in 16,000); no insertions but the empty spans of the Poisson distribution."""
     examples, orders = draw_many(bart_denoising(SYMBOLS), text_of(10, 10, 10, 10), 400), set()
     for example in examples:
         source = example.source[example.op == Op.KEEP]
@@ -47,10 +47,11 @@ def test_the_defaults_are_barts_command():
 
 
 @pytest.mark.parametrize(("placement", "share"), [("overlap", 0.2668), ("roll", 0.3)])
-def test_spans_over_words_hide_as_much_as_fairseq_does(placement, share):
-    """26.68 % of 512 tokens, each a word, as 40,000 examples give it and 26.62 % of an endless text (see
-    test_infilling.py): within 0.3 points, 4.9 standard errors of 300 examples, whose shares deviate by 1.06
-    points (1 false alarm in a million). On a ring 30 %, rounded up, in every example."""
+def test_spans_of_words_hide_as_much_as_in_fairseq(placement, share):
+    """26.68 % of 512 one-token words, as measured on 40,000 examples, against 26.62 % in the limit of long
+    texts (see test_infilling.py): within 0.3 points, 4.9 standard errors of 300 examples with a standard
+    deviation of 1.06 points (1 false alarm in a million). On a ring exactly 30 %, rounded up, of every
+    example."""
     words = dataclasses.replace(SYMBOLS, word_starts=np.ones(1000, bool))
     examples = draw_many(bart_denoising(words, placement=placement), text_of(512), 300)
     assert abs(hidden(examples).mean() - share) < 0.003
@@ -59,7 +60,7 @@ def test_spans_over_words_hide_as_much_as_fairseq_does(placement, share):
 
 
 def test_subword_masks_are_single_tokens():
-    """Exactly ceil(0.3 x 20); of 300 examples some hide part of a word."""
+    """Exactly ceil(0.3 x 20); among 300 examples some hide part of a word."""
     examples = draw_many(bart_denoising(SYMBOLS, mask_length="subword"), text_of(20), 300)
     assert {(example.target_noise == TargetNoise.COVERED).sum() for example in examples} == {6}
     assert all((example.span == 2).all() for example in examples)
@@ -71,7 +72,7 @@ def test_subword_masks_are_single_tokens():
 
 
 def test_word_masks_are_single_words():
-    """Every word of two tokens or one behind a mask of its own, ceil(0.3 x words) of them."""
+    """Each hidden word, of one or two tokens, becomes one mask; ceil(0.3 x words) are hidden."""
     examples = draw_many(bart_denoising(SYMBOLS, mask_length="word", **STILL), text_of(30), 100)
     begins = np.array(SYMBOLS.word_starts)[examples[0].targets]
     begins[0] = True
@@ -85,7 +86,7 @@ def test_word_masks_are_single_words():
 
 
 @pytest.mark.parametrize("mask_length", ["word", "span-poisson"])
-def test_tokens_where_nothing_tells_of_words(mask_length):
+def test_units_are_tokens_if_word_starts_are_unknown(mask_length):
     nothing = dataclasses.replace(SYMBOLS, word_starts=None)
     single = dataclasses.replace(SYMBOLS, word_starts=np.ones(1000, bool))
     examples = [
@@ -96,7 +97,7 @@ def test_tokens_where_nothing_tells_of_words(mask_length):
 
 @pytest.mark.parametrize(("replace_length", "length"), [(1, None), (0, 28), (-1, 40)])
 def test_replace_length(replace_length, length):
-    """One mask a span, none at all, or one a token: 12 of 40 are hidden, on a ring."""
+    """One mask per span, none, or one per token; 12 of 40 tokens are hidden on a ring."""
     options = {"mask_length": "subword", "placement": "roll", "mask_random": 0.0, **STILL}
     for example in draw_many(
         bart_denoising(SYMBOLS, replace_length=replace_length, **options), text_of(40), 30
@@ -105,9 +106,9 @@ def test_replace_length(replace_length, length):
         assert (example.target_noise == TargetNoise.VISIBLE).sum() == 28
 
 
-def test_insert_adds_tokens_behind_the_masks():
-    """ceil(0.2 x 20) = 4 new ones, where nothing is masked; each random by itself, half of 800 within 4
-    standard errors (1 in 16,000)."""
+def test_insert_adds_masks_and_random_tokens():
+    """ceil(0.2 x 20) = 4 insertions, each random independently: half of 800 within 4 standard errors (1 in
+    16,000)."""
     examples = draw_many(
         bart_denoising(SYMBOLS, mask=0.0, insert=0.2, mask_random=0.5, **STILL), text_of(20), 200
     )
@@ -117,8 +118,8 @@ def test_insert_adds_tokens_behind_the_masks():
     assert abs(np.mean(new == SYMBOLS.mask_token) - 0.5) < 4 * math.sqrt(0.25 / 800)
 
 
-def test_rotate_turns_that_share_of_the_texts():
-    """0.5 of 4,000, every pivot alike: the identity has .5 + .05. p above 1e-4, the false-alarm rate."""
+def test_rotate_rotates_that_share_of_the_texts():
+    """Half of 4,000, all rotations equally likely: the identity has probability 0.5 + 0.05. p > 1e-4."""
     examples = draw_many(bart_denoising(SYMBOLS, mask=0.0, rotate=0.5, **STILL), text_of(10), 4000)
     first = np.array([example.ids[0] - 10 for example in examples])
     for example, pivot in zip(examples, first, strict=True):
@@ -126,7 +127,7 @@ def test_rotate_turns_that_share_of_the_texts():
     assert chi_square(np.bincount(first, minlength=10), [0.55, *[0.05] * 9]) > 1e-4
 
 
-def test_nothing_asked_for_is_the_identity():
+def test_zero_rates_change_nothing():
     for example in draw_many(bart_denoising(SYMBOLS, mask=0.0, **STILL), text_of(5, 6), 20):
         np.testing.assert_array_equal(example.ids, example.targets)
 
@@ -135,9 +136,15 @@ def test_nothing_asked_for_is_the_identity():
     ("options", "message"),
     [
         *(
-            ({field: value}, f"^{field}={told} must lie between 0 and 1")
+            ({field: value}, f"^{field}={shown} must lie between 0 and 1")
             for field in ("mask", "insert", "rotate", "mask_random", "permute_sentences")
-            for value, told in ((1.5, "1.5"), (-1, "-1"), (math.nan, "nan"), ("0.3", "'0.3'"), (None, "None"))
+            for value, shown in (
+                (1.5, "1.5"),
+                (-1, "-1"),
+                (math.nan, "nan"),
+                ("0.3", "'0.3'"),
+                (None, "None"),
+            )
         ),
         ({"poisson_lambda": 0.0}, r"^poisson_lambda=0.0 must lie in 1 \.\.\. 1000"),
         ({"poisson_lambda": math.inf}, r"^poisson_lambda=inf must lie"),
@@ -151,6 +158,6 @@ def test_nothing_asked_for_is_the_identity():
         ({"placement": "spiral", "mask_length": "word"}, "^placement='spiral' is unknown"),
     ],
 )
-def test_refusals_name_the_flag_that_was_given(options, message):
+def test_errors_name_the_flag(options, message):
     with pytest.raises(CorruptionError, match=message):
         bart_denoising(SYMBOLS, **options)

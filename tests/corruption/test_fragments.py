@@ -1,4 +1,5 @@
-"""Masked fragment: its length and start, what stands in its place, what is written. Seeds are fixed."""
+"""Masked fragment: its length and start, what replaces it, and the outputs. Seeds are fixed. False-alarm
+rates say how unlikely a failure by chance is after a change of the noise."""
 
 import math
 from fractions import Fraction
@@ -28,7 +29,7 @@ from tests.corruption.helpers import (
 
 
 def fragment_length(n: int, rate: str) -> int:
-    """round(rate x n), halves up, at least 1, and one token stays; in exact arithmetic."""
+    """round(rate x n), half up, at least 1, with one token left; in exact arithmetic."""
     return min(max(math.floor(Fraction(rate) * n + Fraction(1, 2)), 1), max(n - 1, min(n, 1)))
 
 
@@ -37,17 +38,17 @@ def starts_of(examples) -> np.ndarray:
 
 
 @pytest.mark.parametrize("edge", [0.0, 0.2, 0.5])
-def test_law_of_the_start(edge):
-    """5 of 10: starts 1 to 6, the edges with their probability, the others alike; p above 1e-4."""
+def test_distribution_of_the_start(edge):
+    """5 of 10 tokens: starts 1 to 6, the edges with their probability and the others uniformly; p > 1e-4."""
     examples = draw_many(masked_fragment(SYMBOLS, edge_prob=edge), text_of(10), 4000)
     counts = np.bincount(starts_of(examples), minlength=7)
-    law = np.array([edge, *[(1 - 2 * edge) / 4] * 4, edge])
-    assert counts.sum() == counts[1:7][law > 0].sum()
-    assert chi_square(counts[1:7][law > 0], law[law > 0]) > 1e-4
+    distribution = np.array([edge, *[(1 - 2 * edge) / 4] * 4, edge])
+    assert counts.sum() == counts[1:7][distribution > 0].sum()
+    assert chi_square(counts[1:7][distribution > 0], distribution[distribution > 0]) > 1e-4
 
 
-def test_where_no_start_is_between_the_edges_share_the_rest():
-    """2 of 3: starts 1 and 2, half each; 4 standard errors (1 false alarm in 16,000)."""
+def test_without_a_start_in_between_the_edges_share_the_remaining_probability():
+    """2 of 3 tokens: starts 1 and 2 equally often; 4 standard errors (1 false alarm in 16,000)."""
     starts = starts_of(draw_many(masked_fragment(SYMBOLS), text_of(3), 3000))
     assert set(starts.tolist()) == {1, 2}
     assert abs(np.mean(starts == 1) - 0.5) < 4 * 0.5 / math.sqrt(3000)
@@ -55,8 +56,9 @@ def test_where_no_start_is_between_the_edges_share_the_rest():
     assert set(one.tolist()) == {1}
 
 
-def test_masks_random_tokens_and_kept_ones():
-    """40,000 tokens in shares 0.8, 0.1, 0.1; random ones any id of text, all alike: p above 1e-4 for both."""
+def test_shares_of_masks_random_tokens_and_kept_tokens():
+    """40,000 tokens in shares 0.8, 0.1, 0.1, and random tokens uniform over the ids of text; p > 1e-4 for
+    each."""
     examples = draw_many(masked_fragment(SYMBOLS), text_of(40), 2000)
     ops = np.concatenate([example.op[example.output_source - 1] for example in examples])
     assert len(ops) == 2000 * 20
@@ -70,7 +72,7 @@ def test_masks_random_tokens_and_kept_ones():
 @pytest.mark.parametrize(
     ("random_prob", "keep_prob", "op"), [(0, 0, Op.MASK), (1, 0, Op.RANDOM), (0, 1, Op.KEEP)]
 )
-def test_shares_of_nothing_and_all(random_prob, keep_prob, op):
+def test_all_masks_all_random_or_all_kept(random_prob, keep_prob, op):
     corrupt = masked_fragment(SYMBOLS, random_prob=random_prob, keep_prob=keep_prob)
     for example in draw_many(corrupt, text_of(30), 40):
         audit(example)
@@ -98,29 +100,29 @@ def test_the_outputs_are_one_fragment_and_nothing_else_changes(rate):
 
 
 @pytest.mark.parametrize("ids", [[], [1], [1, 2]])
-def test_texts_of_symbols_stay_as_they_are(ids):
+def test_texts_of_special_tokens_are_unchanged(ids):
     for example in draw_many(masked_fragment(SYMBOLS), clean(tf.constant(ids, tf.int32)), 5):
         audit(example)
         assert (example.ids.tolist(), example.outputs.tolist()) == (ids, [])
 
 
-def test_one_token_is_the_fragment():
+def test_a_single_token_is_the_fragment():
     corrupt = masked_fragment(SYMBOLS, random_prob=0, keep_prob=0)
     for example in draw_many(corrupt, clean(tf.constant([1, 10, 2])), 5):
         assert (example.ids.tolist(), example.outputs.tolist()) == ([1, 4, 2], [10])
 
 
-def test_the_run_follows_the_order_that_a_permutation_left():
+def test_the_fragment_is_contiguous_in_permuted_text():
     corrupt = chain([sentence_permutation(SYMBOLS), masked_fragment(SYMBOLS, keep_prob=0)])
     for example in draw_many(corrupt, text_of(4, 3, 5), 60):
         audit(example)
-        run = np.flatnonzero(example.op != Op.KEEP)
-        np.testing.assert_array_equal(run, run[0] + np.arange(6))
-        np.testing.assert_array_equal(example.output_source, example.source[run])
+        fragment = np.flatnonzero(example.op != Op.KEEP)
+        np.testing.assert_array_equal(fragment, fragment[0] + np.arange(6))
+        np.testing.assert_array_equal(example.output_source, example.source[fragment])
         np.testing.assert_array_equal(example.outputs, example.targets[example.output_source - 1])
 
 
-def test_earlier_noise_is_not_touched():
+def test_earlier_noise_is_left_alone():
     corrupt = chain([text_infilling(SYMBOLS, mask_prob=0.2), masked_fragment(SYMBOLS, keep_prob=0)])
     for example in draw_many(corrupt, text_of(50), 20):
         audit(example)
@@ -128,7 +130,7 @@ def test_earlier_noise_is_not_touched():
         assert np.sum(example.target_noise == TargetNoise.COVERED) == 10 + 20
 
 
-def test_schedules_are_read_at_each_examples_step():
+def test_schedules_are_evaluated_at_each_examples_step():
     steps = tf.constant([0, 500, 1000], tf.int64)
     texts = tf.RaggedTensor.from_row_lengths(tf.tile(tf.range(10, 110), [3]), [100] * 3)
     up, down = Linear(0.0, 1.0, steps=1000), Linear(1.0, 0.0, steps=1000)
@@ -155,6 +157,6 @@ def test_schedules_are_read_at_each_examples_step():
         ({"edge_prob": math.nan}, "edge_prob=nan"),
     ],
 )
-def test_options_out_of_bounds_are_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(CorruptionError, match=message):
         masked_fragment(SYMBOLS, **options)

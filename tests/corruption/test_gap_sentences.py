@@ -1,4 +1,5 @@
-"""Gap sentences: how many, which ones, and what is on both sides. Seeds are fixed."""
+"""Gap sentences: how many and which ones are hidden, inputs and outputs. Seeds are fixed. False-alarm rates
+say how unlikely a failure by chance is after a change of the noise."""
 
 import collections
 import itertools
@@ -36,12 +37,12 @@ def batch(texts, **options):
 
 
 def chosen(example) -> tuple[int, ...]:
-    """The hidden sentences of a text that nothing moved."""
+    """The hidden sentences of a text whose order has not changed."""
     return tuple(dict.fromkeys(example.sentence_ids[example.target_noise == TargetNoise.COVERED].tolist()))
 
 
 def f1(sentence: list[int], rest: list[int]) -> Fraction:
-    """F1 of the unigrams of a sentence and the rest of its text, by precision and recall."""
+    """F1 of the unigrams of a sentence and the rest of its text, from precision and recall."""
     shared = (collections.Counter(sentence) & collections.Counter(rest)).total()
     if not shared:
         return Fraction(0)
@@ -50,7 +51,7 @@ def f1(sentence: list[int], rest: list[int]) -> Fraction:
 
 
 def most_like_the_rest(text: list[list[int]], count: int) -> tuple[int, ...]:
-    """Numbers, from 1, of the sentences with the largest F1, ties in order; by the definition."""
+    """The `count` sentences, counted from 1, with the largest F1 by definition; ties in order."""
     scores = [
         f1(own, [*itertools.chain.from_iterable(text[:i] + text[i + 1 :])]) for i, own in enumerate(text)
     ]
@@ -60,8 +61,8 @@ def most_like_the_rest(text: list[list[int]], count: int) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("ratio", [0.07, 0.3, 0.45, 1.0])
-def test_number_of_sentences_is_exact(strategy, ratio):
-    """int(max(sentences x ratio, 1)), and one stays; 0.07 x 100 is 7 whatever the floating point."""
+def test_the_number_of_sentences_is_exact(strategy, ratio):
+    """int(max(sentences x ratio, 1)), with one sentence left; 0.07 x 100 is 7 despite floating point."""
     sizes = [*range(13), 20, 100]
     texts = [[[10 + i, 11 + i] for i in range(size)] for size in sizes]
     corrupt = gap_sentences(SYMBOLS, gap_sentences_ratio=ratio, strategy=strategy)
@@ -74,8 +75,8 @@ def test_number_of_sentences_is_exact(strategy, ratio):
         assert len(example.outputs) == 2 * len(chosen(example))
 
 
-def test_random_takes_all_subsets_alike():
-    """2 of 5: 10 subsets; p above 1e-4, the false-alarm rate."""
+def test_random_subsets_are_uniform():
+    """2 of 5 sentences, 10 subsets: p > 1e-4."""
     examples = draw_many(gap_sentences(SYMBOLS, gap_sentences_ratio=0.4), text_of(1, 2, 3, 1, 4), 4000)
     counts = collections.Counter(map(chosen, examples))
     subsets = [*itertools.combinations(range(1, 6), 2)]
@@ -83,7 +84,7 @@ def test_random_takes_all_subsets_alike():
     assert chi_square([counts[subset] for subset in subsets], 1 / 10) > 1e-4
 
 
-def test_lead_takes_the_first():
+def test_lead_chooses_the_first_sentences():
     for example in draw_many(
         gap_sentences(SYMBOLS, gap_sentences_ratio=0.4, strategy="lead"), text_of(1, 2, 3, 1, 4), 5
     ):
@@ -93,15 +94,14 @@ def test_lead_takes_the_first():
         assert example.outputs.tolist() == example.targets[:3].tolist() == [10, 11, 12]
 
 
-def test_principal_takes_the_sentence_most_like_the_rest():
-    """The third repeats words of both others; the first shares one, and the second two, with the rest."""
+def test_principal_chooses_the_sentence_most_similar_to_the_rest():
     texts = [
         [[10, 11, 12], [20, 21, 22, 23], [10, 20, 21], [30, 31]],
         [
             [10, 10, 10, 10],
             [10, 20, 21],
             [20, 21, 22],
-        ],  # repeats count as often as the rest has them: 1, 3, 2
+        ],  # repetitions count as often as they occur in the rest: 1, 3, 2
         [[10, 11], [12, 13], [14, 15]],  # nothing shared: the first
         [[50], [10, 11], [10, 11]],  # a tie: the second
     ]
@@ -154,7 +154,7 @@ def test_outputs_fill_in_the_masks(ratio, strategy):
             assert chosen(example) == tuple(numbers[i - 1] for i in most_like_the_rest(text, wanted))
 
 
-def test_one_sentence_is_the_gap():
+def test_a_single_sentence_is_hidden():
     for strategy in STRATEGIES:
         for example in draw_many(gap_sentences(SYMBOLS, strategy=strategy), text_of(5), 3):
             audit(example)
@@ -166,7 +166,7 @@ def test_one_sentence_is_the_gap():
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_texts_without_sentences_stay_as_they_are(strategy):
+def test_texts_without_sentences_are_unchanged(strategy):
     texts = [[], [[1, 2]], [[1], [2]]]
     for text, example in zip(
         texts, examples_of(gap_sentences(SYMBOLS, strategy=strategy)(batch(texts), keys_of(3))), strict=True
@@ -178,7 +178,7 @@ def test_texts_without_sentences_stay_as_they_are(strategy):
         )
 
 
-def test_sentences_are_taken_in_the_order_that_a_permutation_left():
+def test_sentences_are_chosen_in_the_permuted_order():
     corrupt = chain(
         [sentence_permutation(SYMBOLS), gap_sentences(SYMBOLS, gap_sentences_ratio=0.5, strategy="lead")]
     )
@@ -190,17 +190,17 @@ def test_sentences_are_taken_in_the_order_that_a_permutation_left():
         np.testing.assert_array_equal(example.source[:2], example.output_source[[0, example.span[0] - 1]])
         np.testing.assert_array_equal(example.outputs, 9 + example.output_source)
         firsts.add(tuple(example.span[:2]))
-    assert len(firsts) == 12  # each two of four, in each order
+    assert len(firsts) == 12  # every pair of four, in both orders
 
 
-def test_earlier_noise_is_not_touched():
+def test_earlier_noise_is_left_alone():
     corrupt = chain([text_infilling(SYMBOLS), gap_sentences(SYMBOLS)])
     for example in draw_many(corrupt, text_of(10, 10, 10, 10), 20):
         audit(example)
         assert np.sum(example.target_noise == TargetNoise.COVERED) == 12 + len(example.outputs)
 
 
-def test_a_schedule_sets_the_ratio_of_each_example_by_its_step():
+def test_a_schedule_is_evaluated_at_each_examples_step():
     steps = tf.constant([0, 500, 1000], tf.int64)
     corrupt = gap_sentences(SYMBOLS, gap_sentences_ratio=Linear(0.1, 0.5, steps=1000))
     examples = examples_of(corrupt(batch([[[10], [11]] * 5] * 3, steps=steps), keys_of(3)))
@@ -216,6 +216,6 @@ def test_a_schedule_sets_the_ratio_of_each_example_by_its_step():
         ({"strategy": "greedy"}, "strategy='greedy' is unknown; choose one of random, lead, principal"),
     ],
 )
-def test_options_out_of_bounds_are_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(CorruptionError, match=message):
         gap_sentences(SYMBOLS, **options)

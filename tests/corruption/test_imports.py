@@ -1,4 +1,4 @@
-"""The room stands alone: whoever has TensorFlow can use it, with another trainer and without SeqIO."""
+"""denoise_jax.corruption works with TensorFlow alone: with other trainers, and without SeqIO."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ OTHERS = (
 OTHERS += ("orbax", "pydantic", "rich", "tyro", "jinja2", "clu", "hypothesis", "pytest")
 
 
-def test_the_room_needs_tensorflow_alone(repository):
+def test_corruptions_need_only_tensorflow(repository):
     program = PROGRAM.format(others=set(OTHERS))
     result = subprocess.run(
         [sys.executable, "-c", program],

@@ -1,4 +1,4 @@
-"""Text infilling at its edges: protected tokens, very short texts, rates 0 and 1, options refused."""
+"""Edge cases of text infilling: protected tokens, very short texts, rates 0 and 1, invalid options."""
 
 import functools
 import math
@@ -25,7 +25,7 @@ from tests.corruption.helpers import (
 
 
 def share_of_step(steps):
-    """A schedule by which a test sets the share of each text, in thousandths."""
+    """A schedule that lets a test set the share of each text, in thousandths."""
     return tf.cast(tf.minimum(steps, 1000), tf.float64) / 1000
 
 
@@ -88,13 +88,13 @@ def test_whole_words_are_hidden(placement, replace_length):
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("law", ["poisson", "geometric"])
-def test_very_short_texts_and_extreme_rates(law, placement):
-    """Each text five times in one window; what is without text stays, what has text keeps something."""
+@pytest.mark.parametrize("name", ["poisson", "geometric"])
+def test_very_short_texts_and_extreme_rates(name, placement):
+    """Five times each in one batch; texts without tokens are unchanged, and others keep a token or mask."""
     texts = [text for text in ([], [1, 2], [1], [4], [10], [10, 11], [10, 11, 12]) for _ in range(5)]
 
     def infill(**options):
-        corrupt = text_infilling(SYMBOLS, span_length=law, placement=placement, **options)
+        corrupt = text_infilling(SYMBOLS, span_length=name, placement=placement, **options)
         batch = clean(tf.ragged.constant(texts, tf.int32, ragged_rank=1))
         examples = examples_of(corrupt(batch, tf.range(len(texts), dtype=tf.int64)))
         for example in examples:
@@ -113,7 +113,7 @@ def test_very_short_texts_and_extreme_rates(law, placement):
         assert {token for example in infill(mask_prob=1.0)[20:] for token in example} == {4}
 
 
-def test_protected_tokens_in_the_middle_cut_spans():
+def test_protected_tokens_split_spans():
     options = {"mask_prob": 1.0, "span_length": "constant", "mean_span_length": 2, "placement": "uniform"}
     corrupt = text_infilling(SYMBOLS, **options)
     for example in draw_many(corrupt, clean(tf.constant([10, 3, 11, 900, 5, 2])), 5):
@@ -121,8 +121,8 @@ def test_protected_tokens_in_the_middle_cut_spans():
         assert example.span.tolist() == [2] * 6
 
 
-def test_examples_side_by_side_do_not_share_a_mask():
-    """Neither by a span that runs on nor by one that is turned over the end."""
+def test_masks_do_not_cross_examples():
+    """Neither in a span at the end of a text nor in one across the opening of its ring."""
     corrupt = text_infilling(SYMBOLS, mask_prob=1.0, span_length="constant", mean_span_length=5)
     texts = tf.ragged.constant([[10, 11], [], [12, 13, 14], [15]], tf.int32)
     for seed in range(10):
@@ -130,7 +130,7 @@ def test_examples_side_by_side_do_not_share_a_mask():
         assert [(example.span - 1).sum() for example in examples] == [2, 0, 3, 1]
 
 
-def test_constant_and_clipped_lengths():
+def test_constant_lengths_and_maximum_lengths():
     for example in draw_many(
         text_infilling(SYMBOLS, span_length="poisson", max_span_length=2), text_of(50), 30
     ):
@@ -158,11 +158,11 @@ def test_constant_and_clipped_lengths():
         ({"rounding": "up"}, "rounding='up'.*ceil"),
     ],
 )
-def test_options_out_of_bounds_are_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(CorruptionError, match=message):
         text_infilling(SYMBOLS, **options)
 
 
-def test_words_are_refused_where_nobody_can_tell_them():
+def test_words_require_word_starts():
     with pytest.raises(CorruptionError, match="word_starts"):
         text_infilling(Symbols(mask_token=4, vocab_size=1000), whole_word=True)

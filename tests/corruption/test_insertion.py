@@ -1,4 +1,5 @@
-"""Token insertion: exact, every pattern alike, never outside the ends of a text. Seeds are fixed."""
+"""Token insertion: exact, uniform, and within the text. Seeds are fixed. False-alarm rates say how unlikely a
+failure by chance is after a change of the noise."""
 
 import collections
 import itertools
@@ -46,14 +47,14 @@ def test_an_exact_share_is_inserted_inside_the_text(share):
         assert np.isin(example.ids[new], (SYMBOLS.mask_token, *SYMBOLS.text_ids)).all()
         if new.any():
             inside = np.flatnonzero(np.isin(example.ids, SYMBOLS.text_ids) | new)
-            # Before the first and after the last token or insertion there is nothing but symbols.
+            # There are only special tokens before the first and after the last token or insertion.
             assert inside[0] == np.argmax(ids >= 10)
             assert len(new) - 1 - inside[-1] == np.argmax(ids[::-1] >= 10)
 
 
 @pytest.mark.parametrize(("tokens", "share"), [(1, 1.0), (3, 0.4), (4, 0.5), (3, 1.0)])
-def test_every_pattern_is_as_likely(tokens, share):
-    """C(n + m, m) patterns of m new among n old tokens: p above 1e-4, the false-alarm rate."""
+def test_all_arrangements_are_equally_likely(tokens, share):
+    """The C(n + m, m) arrangements of m insertions among n tokens: p > 1e-4."""
     noised = clean(tf.constant([1, 3, *range(10, 10 + tokens), 2]))
     new = math.ceil(share * tokens)
     patterns = collections.Counter()
@@ -65,16 +66,16 @@ def test_every_pattern_is_as_likely(tokens, share):
     assert chi_square(counts, 1 / len(counts)) > 1e-4
 
 
-def test_sources_are_those_of_the_tokens_behind():
+def test_the_source_of_an_insertion_is_the_next_token():
     for example in draw_many(token_insertion(SYMBOLS, insert_prob=1.0), text_of(6), 50):
-        behind = [*example.source[example.op == Op.KEEP], 7]
+        following = [*example.source[example.op == Op.KEEP], 7]
         passed = np.cumsum(example.op == Op.KEEP)
         new = example.op == Op.INSERT
-        np.testing.assert_array_equal(example.source[new], np.asarray(behind)[passed[new]])
+        np.testing.assert_array_equal(example.source[new], np.asarray(following)[passed[new]])
 
 
-def test_the_share_of_random_tokens_is_binomial():
-    """Mean and variance of 4 insertions at .1; 4 standard errors, a false alarm in 8,000 runs."""
+def test_the_number_of_random_tokens_is_binomial():
+    """Mean and variance for 4 insertions at 0.1; 4 standard errors (1 false alarm in 8,000)."""
     examples = draw_many(token_insertion(SYMBOLS, insert_prob=0.2), text_of(20), 4000)
     inserted = np.stack([example.ids[example.op == Op.INSERT] for example in examples])
     assert inserted.shape == (4000, 4)
@@ -84,15 +85,15 @@ def test_the_share_of_random_tokens_is_binomial():
     assert abs(random.var() - 0.36) < 4 * math.sqrt((0.36 * 1.54 - 0.36**2) / 4000)
 
 
-def test_a_single_insertion_may_be_either():
-    """fairseq rounds up, so that a single one is random always. 5 standard errors: 1 in a million."""
+def test_a_single_insertion_may_be_a_mask_or_random():
+    """fairseq rounds up and always inserts a random token. 5 standard errors (1 false alarm in a million)."""
     examples = draw_many(token_insertion(SYMBOLS, insert_prob=0.1), text_of(5), 2000)
     random = [example.ids[example.op == Op.INSERT][0] != SYMBOLS.mask_token for example in examples]
     assert abs(np.mean(random) - 0.1) < 5 * math.sqrt(0.09 / 2000)
 
 
-def test_what_is_inserted_does_not_hang_on_where():
-    """Before or after, mask or random, are four outcomes of 1/4: p above 1e-4, the false-alarm rate."""
+def test_what_is_inserted_is_independent_of_the_position():
+    """Before or after the token, mask or random: four outcomes of probability 1/4; p > 1e-4."""
     examples = draw_many(token_insertion(SYMBOLS, insert_prob=1.0, mask_random=0.5), text_of(1), 2000)
     new = [int(example.op[1] == Op.INSERT) for example in examples]
     outcomes = [
@@ -103,16 +104,16 @@ def test_what_is_inserted_does_not_hang_on_where():
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_all_masks_or_all_random(share):
-    """Random ids are uniform over the text's 16 blocks of ids: p above 1e-4, the false-alarm rate."""
+    """Random ids are uniform over 16 blocks of ids of text: p > 1e-4."""
     examples = draw_many(token_insertion(SYMBOLS, insert_prob=1.0, mask_random=share), text_of(10), 400)
     ids = np.concatenate([example.ids[example.op == Op.INSERT] for example in examples])
     if share == 0:
         assert (ids == SYMBOLS.mask_token).all()
     else:
-        place = np.searchsorted(SYMBOLS.text_ids, ids)
-        np.testing.assert_array_equal(SYMBOLS.text_ids[place], ids)
+        index = np.searchsorted(SYMBOLS.text_ids, ids)
+        np.testing.assert_array_equal(SYMBOLS.text_ids[index], ids)
         blocks = [len(block) for block in np.array_split(SYMBOLS.text_ids, 16)]
-        counts = np.histogram(place, np.cumsum([0, *blocks]) - 0.5)[0]
+        counts = np.histogram(index, np.cumsum([0, *blocks]) - 0.5)[0]
         assert chi_square(counts, np.asarray(blocks) / sum(blocks)) > 1e-4
 
 
@@ -120,13 +121,13 @@ def test_all_masks_or_all_random(share):
     ("rounding", "new"), [("ceil", {4}), ("floor", {3}), ("round", {4}), ("stochastic", {3, 4})]
 )
 def test_roundings(rounding, new):
-    """0.35 x 10 = 3.5 of the 10 tokens of text, whatever protected symbols stand around them."""
+    """0.35 x 10 = 3.5 of the 10 tokens of text, regardless of the protected tokens around them."""
     noised = clean(tf.constant([1, *range(10, 15), 3, *range(15, 20), 2]))
     examples = draw_many(token_insertion(SYMBOLS, insert_prob=0.35, rounding=rounding), noised, 100)
     assert {len(example.ids) - 13 for example in examples} == new
 
 
-def test_at_an_inner_symbol_new_tokens_stand_behind_it():
+def test_insertions_go_after_a_special_token_inside_the_text():
     noised = clean(tf.constant([1, 10, 3, 11, 2]))
     seen = {
         tuple(example.ids.tolist())
@@ -135,8 +136,8 @@ def test_at_an_inner_symbol_new_tokens_stand_behind_it():
     assert seen == {(1, 4, 10, 3, 11, 2), (1, 10, 3, 4, 11, 2), (1, 10, 3, 11, 4, 2)}
 
 
-def test_masks_of_earlier_noise_are_neighbours_too():
-    """Where half the text is hidden new tokens are as many as half the visible ones, around masks as well."""
+def test_insertions_also_go_next_to_masks_of_earlier_noise():
+    """Half as many insertions as visible tokens, also around masks."""
     keys = tf.range(200, dtype=tf.int64)
     batch = clean(tf.RaggedTensor.from_row_lengths(tf.tile(text_of(8).targets, [200]), [8] * 200))
     masked = text_infilling(SYMBOLS, mask_prob=0.5, span_length="constant", mean_span_length=4)(batch, keys)
@@ -152,15 +153,15 @@ def test_masks_of_earlier_noise_are_neighbours_too():
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 @pytest.mark.parametrize("ids", [[], [1, 2], [3], [10], [1, 10, 2]])
-def test_edges(ids, share):
+def test_short_texts_and_extreme_rates(ids, share):
     noised = clean(tf.constant(ids, tf.int32))
     for example in draw_many(token_insertion(SYMBOLS, insert_prob=share), noised, 3):
         audit(example)
         assert len(example.ids) == len(ids) + share * sum(token >= 10 for token in ids)
 
 
-def test_text_that_earlier_noise_left_is_what_counts():
-    """10 of 20 tokens are deleted; half of the 10 left is 5."""
+def test_the_share_counts_the_text_that_earlier_noise_left():
+    """Half of the 10 tokens that a deletion left of 20 is 5."""
     keys = tf.range(1, dtype=tf.int64)
     deleted = token_deletion(SYMBOLS, deletion_prob=0.5)(text_of(20), keys)
     (example,) = examples_of(token_insertion(SYMBOLS, insert_prob=0.5)(deleted, keys))
@@ -168,7 +169,7 @@ def test_text_that_earlier_noise_left_is_what_counts():
     assert len(example.ids) == 15
 
 
-def test_schedules_go_by_each_examples_step():
+def test_schedules_are_evaluated_at_each_examples_step():
     texts = tf.RaggedTensor.from_row_lengths(tf.tile(tf.range(10, 30), [3]), [20] * 3)
     batch = clean(texts, steps=tf.constant([0, 50, 100], tf.int64))
     ramp = Linear(0.0, 1.0, steps=100)
@@ -189,6 +190,6 @@ def test_schedules_go_by_each_examples_step():
         ({"rounding": "up"}, "rounding='up' .* choose one of ceil"),
     ],
 )
-def test_bad_options_are_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(CorruptionError, match=message):
         token_insertion(SYMBOLS, **options)

@@ -1,4 +1,5 @@
-"""Masking and replacement: exact shares, independent fates, random tokens of text alone. Seeds are fixed."""
+"""Masking and replacement: exact shares, independent choices, random tokens of text only. Seeds are fixed.
+False-alarm rates say how unlikely a failure by chance is after a change of the noise."""
 
 import math
 
@@ -55,18 +56,18 @@ def test_an_exact_share_of_the_text_changes_in_place(share):
         assert np.isin(examples[1].ids[hidden], ids[eligible]).all()
 
 
-def test_eighty_ten_ten():
-    """Of 40,000 chosen tokens .8 are masks, .1 random and .1 kept, a multinomial: p above 1e-4."""
+def test_shares_of_masks_random_tokens_and_kept_tokens():
+    """Of 40,000 chosen tokens 0.8 are masks, 0.1 random and 0.1 kept: p > 1e-4."""
     examples = draw_many(token_masking(SYMBOLS, mask_prob=1.0), text_of(20), 2000)
     op = np.stack([example.op for example in examples])
     counts = [np.sum(op == kind) for kind in (Op.MASK, Op.RANDOM, Op.KEEP)]
     assert chi_square(counts, [0.8, 0.1, 0.1]) > 1e-4
-    # Independent: the number of random tokens in a text of 20 has the binomial variance 1.8. The variance of
-    # 2000 of them has a relative standard error of about .033; four of them fail 6 times in 100,000.
+    # Independent: the number of random tokens in a text of 20 has the binomial variance 1.8. Its estimate
+    # from 2000 texts has a relative standard error of about .033; 4 of these have 6 false alarms in 100,000.
     assert abs(np.var(np.sum(op == Op.RANDOM, 1)) / 1.8 - 1) < 4 * 0.033
 
 
-def test_kept_tokens_are_told_as_visible():
+def test_kept_tokens_are_visible():
     for example in draw_many(
         token_masking(SYMBOLS, mask_prob=1.0, random_prob=0.0, keep_prob=0.5), text_of(30), 50
     ):
@@ -78,7 +79,7 @@ def test_kept_tokens_are_told_as_visible():
 
 
 def test_random_ids_are_uniform_over_text():
-    """All 10 ids of text come alike, and no other does: p above 1e-4, the false-alarm rate, for each."""
+    """The 10 ids of text are equally likely, and no others occur: p > 1e-4 for each corruption."""
     noised = clean(tf.range(5, 9))
     mask = token_masking(SMALL, mask_prob=1.0, random_prob=1.0, keep_prob=0.0)
     for corruption in (mask, token_replacement(SMALL, replace_prob=1.0)):
@@ -89,8 +90,8 @@ def test_random_ids_are_uniform_over_text():
         assert chi_square(counts[allowed], 0.1) > 1e-4
 
 
-def test_ids_of_the_text_come_as_often_as_they_stand_there():
-    """Of 4 tokens 2 are id 20: it comes half of the time, protected ids never; p above 1e-4."""
+def test_random_ids_from_the_text_follow_its_frequencies():
+    """2 of 4 tokens are id 20, which is drawn half of the time, and protected ids never are; p > 1e-4."""
     noised = clean(tf.constant([1, 20, 30, 3, 20, 40, 2]))
     examples = draw_many(token_replacement(SYMBOLS, replace_prob=1.0, source="text"), noised, 3000)
     ids = np.concatenate([example.ids[[1, 2, 4, 5]] for example in examples])
@@ -99,8 +100,8 @@ def test_ids_of_the_text_come_as_often_as_they_stand_there():
 
 
 @pytest.mark.parametrize("build", BOTH)
-def test_every_position_is_as_likely(build):
-    """z of each of 8 positions below 4.5 standard errors: a false alarm in 20,000 runs."""
+def test_all_positions_are_equally_likely(build):
+    """|z| of each of 8 positions below 4.5 (1 false alarm in 20,000)."""
     noised = clean(tf.constant([1, 10, 11, 12, 13, 3, 14, 15, 16, 17, 2]))
     options = {"keep_prob": 0.0} if build is token_masking else {}
     examples = draw_many(build(SYMBOLS, **{SHARE[build]: 0.3}, **options), noised, 4000)
@@ -112,8 +113,8 @@ def test_every_position_is_as_likely(build):
 
 
 @pytest.mark.parametrize("build", BOTH)
-def test_bernoulli(build):
-    """Mean np and variance np(1 - p); 4 standard errors, a false alarm in 8,000 runs."""
+def test_bernoulli_choices_are_binomial(build):
+    """Mean n p and variance n p (1 - p) within 4 standard errors (1 false alarm in 8,000)."""
     options = {"keep_prob": 0.0} if build is token_masking else {}
     corruption = build(SYMBOLS, **{SHARE[build]: 0.15}, selection="bernoulli", **options)
     counts = np.asarray(
@@ -128,21 +129,19 @@ def test_bernoulli(build):
     ("rounding", "hidden"), [("ceil", {4}), ("floor", {3}), ("round", {4}), ("stochastic", {3, 4})]
 )
 def test_roundings(rounding, hidden):
-    """0.35 x 10 = 3.5 of the 10 tokens of text, whatever protected symbols stand around them."""
+    """0.35 x 10 = 3.5 of the 10 tokens of text, regardless of the protected tokens around them."""
     noised = clean(tf.constant([1, *range(10, 15), 3, *range(15, 20), 2]))
     corruption = token_masking(SYMBOLS, mask_prob=0.35, keep_prob=0.0, rounding=rounding)
     counts = [np.sum(example.op != Op.KEEP) for example in draw_many(corruption, noised, 200)]
     assert set(counts) == hidden
-    if rounding == "stochastic":  # 3.5 in the mean; 4 standard errors of .5 / sqrt(200)
+    if rounding == "stochastic":  # mean 3.5, within 4 standard errors of .5 / sqrt(200)
         assert abs(np.mean(counts) - 3.5) < 4 * 0.5 / math.sqrt(200)
 
 
 @pytest.mark.parametrize("build", BOTH)
-def test_whole_words(build):
-    """Ids divisible by 3 continue a word: 10, 11 12, 13, 14 15, 16 and, behind the symbol, 18 are six words.
-
-    That all 20 subsets of three come in 300 draws fails 4 times in a million.
-    """
+def test_whole_words_are_chosen(build):
+    """Ids divisible by 3 continue a word: 10, 11 12, 13, 14 15, 16 and 18, after a special token, are six
+    words. All 20 subsets of three words occur in 300 draws but for 4 false alarms in a million."""
     words = [[1], [2, 3], [4], [5, 6], [7], [9]]
     noised = clean(tf.constant([1, 10, 11, 12, 13, 14, 15, 16, 3, 18, 2]))
     options = {"keep_prob": 0.0} if build is token_masking else {}
@@ -162,20 +161,20 @@ def test_whole_words(build):
 
 @pytest.mark.parametrize("build", BOTH)
 @pytest.mark.parametrize("ids", [[], [10], [10, 11, 12], [1, 2], [1, 10, 2]])
-def test_edges(build, ids):
-    """Rate 0 changes nothing, rate 1 all text; a text of protected symbols or of nothing stays."""
+def test_short_texts_and_extreme_rates(build, ids):
+    """Rate 0 changes nothing and rate 1 all text; protected tokens are unchanged."""
     noised = clean(tf.constant(ids, tf.int32))
     options = {"keep_prob": 0.0} if build is token_masking else {}
     for example in draw_many(build(SYMBOLS, **{SHARE[build]: 0.0}), noised, 3):
-        for column, before in zip(example[:4], noised[:4], strict=True):
-            np.testing.assert_array_equal(column, before)
+        for field, before in zip(example[:4], noised[:4], strict=True):
+            np.testing.assert_array_equal(field, before)
         assert (example.target_noise == TargetNoise.VISIBLE).all()
     for example in draw_many(build(SYMBOLS, **{SHARE[build]: 1.0}, **options), noised, 3):
         audit(example)
         np.testing.assert_array_equal(example.op != Op.KEEP, np.asarray(ids) >= 10)
 
 
-def test_what_noise_wrote_is_left_alone():
+def test_earlier_noise_is_left_alone():
     keys = tf.range(1, dtype=tf.int64)
     first = token_masking(SYMBOLS, mask_prob=0.5, keep_prob=0.0)(text_of(20), keys)
     (before,) = examples_of(first)
@@ -186,8 +185,8 @@ def test_what_noise_wrote_is_left_alone():
     assert (after.op[~written] == Op.RANDOM).all()
 
 
-def test_a_schedule_goes_by_each_examples_step():
-    """None at step 0, half at step 50, all from step 100 on, in one window; so too for random_prob."""
+def test_schedules_are_evaluated_at_each_examples_step():
+    """None at step 0, half at step 50 and all from step 100 on, in one batch; the same for random_prob."""
     steps = tf.constant([0, 50, 100, 10**6], tf.int64)
     texts = tf.RaggedTensor.from_row_lengths(tf.tile(tf.range(10, 30), [4]), [20] * 4)
     batch, keys = clean(texts, steps=steps), tf.range(4, dtype=tf.int64)
@@ -201,11 +200,11 @@ def test_a_schedule_goes_by_each_examples_step():
     )
     assert none == [20, 0, 0]
     assert half[0] == 0
-    assert every == [[0, 20, 0]] * 2  # more than 1 together: keep_prob gives way
+    assert every == [[0, 20, 0]] * 2  # their sum is above 1, so keep_prob is reduced
 
 
-def test_one_options_draws_leave_the_others_alone():
-    """Which tokens are chosen, and which of them become random, does not hang on what else is asked for."""
+def test_options_do_not_affect_each_others_draws():
+    """Which tokens are chosen, and which of them become random, is independent of the other options."""
     plain = draw_many(token_masking(SYMBOLS, mask_prob=0.5, random_prob=0.0, keep_prob=0.0), text_of(20), 20)
     other = draw_many(token_masking(SYMBOLS, mask_prob=0.5, random_prob=0.3, keep_prob=0.0), text_of(20), 20)
     third = draw_many(token_masking(SYMBOLS, mask_prob=0.5, random_prob=0.3, keep_prob=0.3), text_of(20), 20)
@@ -233,12 +232,12 @@ def test_one_options_draws_leave_the_others_alone():
         (token_replacement, {"rounding": "up"}, "rounding='up' .* choose one of ceil"),
     ],
 )
-def test_bad_options_are_refused(build, options, message):
+def test_invalid_options_are_refused(build, options, message):
     with pytest.raises(CorruptionError, match=message):
         build(SYMBOLS, **options)
 
 
 @pytest.mark.parametrize("build", BOTH)
-def test_words_that_none_can_tell_are_refused(build):
+def test_words_require_word_starts(build):
     with pytest.raises(CorruptionError, match="give word_starts"):
         build(SMALL, whole_word=True)

@@ -1,4 +1,4 @@
-"""Every option that is a number refuses, when the noise is built, what is none, under the field's name."""
+"""Every numeric option refuses what is not a valid number, by name, when the corruption is built."""
 
 import math
 
@@ -59,19 +59,19 @@ COUNTS = [
     (token_shuffling, "shuffle_distance"),
     (text_infilling, "max_span_length"),
 ]
-ANY = ("shuffle_distance", "max_span_length")  # may be None
-NO_NUMBERS = ["abc", "0.3", math.nan, math.inf, [0.3], 10**400]
+OPTIONAL = ("shuffle_distance", "max_span_length")  # may be None
+INVALID = ["abc", "0.3", math.nan, math.inf, [0.3], 10**400]
 
 
 def _id(value):
     return value.__name__ if callable(value) else str(value)[:8]
 
 
-@pytest.mark.parametrize("value", [None, *NO_NUMBERS, True], ids=_id)
+@pytest.mark.parametrize("value", [None, *INVALID, True], ids=_id)
 @pytest.mark.parametrize(("build", "field"), SHARES + NUMBERS + COUNTS, ids=_id)
-def test_what_is_no_number_is_refused_under_its_field(build, field, value):
-    """True is a share (1), and None any distance or length."""
-    if (value is True and (build, field) in SHARES) or (value is None and field in ANY):
+def test_errors_for_invalid_numbers_name_the_field(build, field, value):
+    """True is a share (1), and None means no limit on a distance or length."""
+    if (value is True and (build, field) in SHARES) or (value is None and field in OPTIONAL):
         others = {
             "random_prob": {"keep_prob": 0},
             "keep_prob": {"random_prob": 0},
@@ -92,7 +92,7 @@ def test_counts_are_whole_and_in_bounds(build, field, value):
 
 
 @pytest.mark.parametrize(("build", "field"), SHARES + NUMBERS + COUNTS, ids=_id)
-def test_numbers_of_any_make_will_do(build, field):
+def test_numbers_of_any_type_are_accepted(build, field):
     for make in (np.float32, np.float64) if (build, field) in SHARES else (int, float, np.int64, np.float32):
         build(
             SYMBOLS, **{field: make(0.125 if (build, field) in SHARES else 0 if field == "edge_prob" else 4)}
@@ -111,12 +111,12 @@ def test_numbers_of_any_make_will_do(build, field):
         ({"begin": -1}, "begin=-1 must be"),
     ],
 )
-def test_linear_schedules(options, message):
+def test_invalid_linear_schedules_are_refused(options, message):
     with pytest.raises(CorruptionError, match=message):
         Linear(**{"start": 0.1, "end": 0.5, "steps": 10} | options)
 
 
-def test_whole_numbers_come_back_as_such():
+def test_whole_numbers_are_returned_as_int():
     for value in (3, 3.0, np.int32(3), np.float32(3)):
         count = check_number("count", value, 1, MAX_TOKENS, must="be a count", whole=True)
         assert (count, type(count)) == (3, int)

@@ -1,4 +1,5 @@
-"""Prefix language modelling: where a text is cut, and what is on both sides. Seeds are fixed."""
+"""Prefix language modelling: where a text is cut, inputs and outputs. Seeds are fixed. False-alarm rates say
+how unlikely a failure by chance is after a change of the noise."""
 
 import math
 
@@ -29,16 +30,16 @@ def lengths(examples) -> np.ndarray:
     return np.array([len(example.ids) for example in examples])
 
 
-def test_all_cuts_are_alike():
-    """8 tokens, 7 cuts; p above 1e-4, the false-alarm rate."""
+def test_all_cuts_are_equally_likely():
+    """8 tokens, 7 cuts; p > 1e-4."""
     examples = draw_many(prefix_lm(SYMBOLS), text_of(8), 4000)
     counts = np.bincount(lengths(examples), minlength=9)
     assert counts[0] == counts[8] == 0
     assert chi_square(counts[1:8], 1 / 7) > 1e-4
 
 
-def test_least_prefix_counts_from_the_first_token_of_text():
-    """Two symbols, then 9 columns of which 3 at least are in the prefix: 6 cuts; p above 1e-4."""
+def test_the_minimum_prefix_is_counted_from_the_first_token_of_text():
+    """Two special tokens, then 9 tokens of which at least 3 are in the prefix: 6 cuts; p > 1e-4."""
     noised = clean(tf.constant([1, 3, *range(10, 18), 2]))
     examples = draw_many(prefix_lm(SYMBOLS, min_prefix=3), noised, 4000)
     counts = np.bincount(lengths(examples), minlength=12)
@@ -57,7 +58,7 @@ def test_prefix_and_outputs_are_the_text(min_prefix):
         cut = len(example.ids)
         assert (example.target_noise[:cut] == TargetNoise.VISIBLE).all()
         assert (example.target_noise[cut:] == TargetNoise.DELETED).all()
-        lead = next((place for place, token in enumerate(ids) if token >= 10), len(ids))
+        lead = next((position for position, token in enumerate(ids) if token >= 10), len(ids))
         assert cut == len(ids) or cut >= lead + min_prefix
         assert (cut < len(ids)) == (len(ids) > lead + min_prefix)
 
@@ -69,32 +70,34 @@ def test_a_text_too_short_to_be_cut_is_all_prefix(ids):
         assert (example.ids.tolist(), example.outputs.tolist()) == (ids, [])
 
 
-def test_the_cut_is_made_in_the_order_that_a_permutation_left():
+def test_permuted_text_is_cut_in_its_new_order():
     corrupt = chain([sentence_permutation(SYMBOLS), prefix_lm(SYMBOLS)])
     orders = set()
     for example in draw_many(corrupt, text_of(4, 3, 5), 60):
         audit(example)
         whole = [*example.ids, *example.outputs]
-        assert [9 + place for place in (*example.source, *example.output_source)] == whole
+        assert [9 + position for position in (*example.source, *example.output_source)] == whole
         assert sorted(whole) == [*range(10, 22)]
         orders.add(tuple(whole))
     assert len(orders) == 6
 
 
-def test_masks_behind_the_cut_keep_their_account():
+def test_masks_after_the_cut_are_kept():
     corrupt = chain([text_infilling(SYMBOLS, span_length="poisson"), prefix_lm(SYMBOLS)])
-    behind = 0
+    after_cut = 0
     for example in draw_many(corrupt, text_of(40), 50):
         audit(example)
         assert np.sum(example.target_noise == TargetNoise.COVERED) == 12
         assert (example.target_noise[example.output_source - 1] == TargetNoise.DELETED).all()
         kept = example.source[example.op == Op.KEEP]
         assert max(kept, default=0) < min(example.output_source, default=math.inf)
-        behind += (example.source[example.op == Op.MASK] > min(example.output_source, default=math.inf)).sum()
-    assert behind
+        after_cut += (
+            example.source[example.op == Op.MASK] > min(example.output_source, default=math.inf)
+        ).sum()
+    assert after_cut
 
 
 @pytest.mark.parametrize("min_prefix", [0, -1, 1.5, math.nan])
-def test_least_prefix_out_of_bounds_is_refused(min_prefix):
+def test_an_invalid_minimum_prefix_is_refused(min_prefix):
     with pytest.raises(CorruptionError, match=f"min_prefix={min_prefix} must be a whole number"):
         prefix_lm(SYMBOLS, min_prefix=min_prefix)

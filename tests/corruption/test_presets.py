@@ -1,4 +1,4 @@
-"""Every preset: the same bits however it is run, noise that depends on key and text alone, and its name."""
+"""Every preset: identical results however it is run, and noise that depends only on key and text."""
 
 import functools
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from tests.corruption.helpers import SYMBOLS, audit, examples_of, traced
 
 LENGTHS = [[5, 7, 12, 3], [], [1], [4, 4], [2], [9, 1, 1, 8]]  # of the sentences of each text
 SENTENCES = [np.repeat(np.arange(1, 1 + len(own)), own).tolist() for own in LENGTHS]
-TEXTS = [[10 + 50 * i + place for place in range(len(own))] for i, own in enumerate(SENTENCES)]
+TEXTS = [[10 + 50 * i + position for position in range(len(own))] for i, own in enumerate(SENTENCES)]
 KEYS = [3, -5, 2**62, 7, 8, 3]
 
 
@@ -26,8 +26,8 @@ def built(name: str) -> tuple[Corruption, Callable[..., Noised]]:
     return corruption, traced(corruption)
 
 
-def columns(noised: Noised) -> list[dict[str, list[int]]]:
-    """The columns of each example, as lists."""
+def fields_of(noised: Noised) -> list[dict[str, list[int]]]:
+    """The fields of each example, as lists."""
     ragged = {name: values.to_list() for name, values in split(noised).items()}
     return [{name: values[i] for name, values in ragged.items()} for i in range(int(noised.partition.nrows))]
 
@@ -37,7 +37,7 @@ def batches_of_keys() -> tf.Tensor:
 
 
 def mapped(run, parallel) -> list[list[np.ndarray]]:
-    """The columns of each window of keys, out of tf.data with that many parallel calls."""
+    """The fields of each batch of keys, from tf.data with that many parallel calls."""
     dataset = tf.data.Dataset.from_tensor_slices(batches_of_keys()).map(
         lambda keys: tuple(tf.nest.flatten(run(TEXTS, keys, SENTENCES))), num_parallel_calls=parallel
     )
@@ -48,18 +48,18 @@ def mapped(run, parallel) -> list[list[np.ndarray]]:
 def test_eager_graph_and_dataset_agree(name):
     corrupt, run = built(name)
     keys = batches_of_keys()
-    graph = [[column.numpy() for column in tf.nest.flatten(run(TEXTS, own, SENTENCES))] for own in keys]
+    graph = [[field.numpy() for field in tf.nest.flatten(run(TEXTS, own, SENTENCES))] for own in keys]
     texts, sentences = (
         tf.ragged.constant(examples, tf.int32, ragged_rank=1) for examples in (TEXTS, SENTENCES)
     )
     eager = corrupt(clean(texts, sentences, tf.zeros([6], tf.int64)), keys[0])
-    np.testing.assert_equal([column.numpy() for column in tf.nest.flatten(eager)], graph[0])
+    np.testing.assert_equal([field.numpy() for field in tf.nest.flatten(eager)], graph[0])
     np.testing.assert_equal(mapped(run, 4), graph)
 
 
 @pytest.mark.parametrize("name", ["bart_paper", "t5_span", "xlm"])
 def test_any_parallelism_agrees(name):
-    """A few presets stand for all: parallel calls are the dataset's affair, not the noise's."""
+    """Checked for a few presets only, since parallel calls are up to the dataset and not to the noise."""
     _, run = built(name)
     alone = mapped(run, None)
     for parallel in (1, 2, tf.data.AUTOTUNE):
@@ -67,25 +67,27 @@ def test_any_parallelism_agrees(name):
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
-def test_noise_depends_on_an_examples_own_key_and_text_alone(name):
-    """Alone, or anywhere in any window."""
+def test_noise_depends_only_on_the_examples_key_and_text(name):
+    """Alone, or anywhere in any batch."""
     _, run = built(name)
     noised = run(TEXTS, KEYS, SENTENCES)
     for example in examples_of(noised):
         audit(example)
-    batch = columns(noised)
+    batch = fields_of(noised)
     for order in ([5, 4, 3, 2, 1, 0], [2, 0, 0, 5], [1], *([i] for i in range(6))):
         other = run([TEXTS[i] for i in order], [KEYS[i] for i in order], [SENTENCES[i] for i in order])
-        assert columns(other) == [batch[i] for i in order]
-    assert columns(run([], [])) == []
+        assert fields_of(other) == [batch[i] for i in order]
+    assert fields_of(run([], [])) == []
 
 
 @pytest.mark.parametrize("name", sorted({*presets.PRESETS} - {"none"}))
 def test_keys_matter(name):
     _, run = built(name)
-    noised = [columns(run(TEXTS[:1] * 8, [seed + k for k in range(8)], SENTENCES[:1] * 8)) for seed in (0, 8)]
+    noised = [
+        fields_of(run(TEXTS[:1] * 8, [seed + k for k in range(8)], SENTENCES[:1] * 8)) for seed in (0, 8)
+    ]
     ids = {str(example["ids"]) + str(example["outputs"]) for examples in noised for example in examples}
-    # The choice of the sentences most like the rest of a text is no draw at all.
+    # The sentences most similar to the rest of a text are not drawn at random.
     assert (len(ids) == 1) == (name == "pegasus")
 
 
@@ -106,13 +108,12 @@ def test_presets_are_documented_and_named():
         ("document_rotation_sentinel", "rotation_token"),
     ],
 )
-def test_a_vocabulary_without_the_symbols_that_a_preset_needs_is_refused(name, message):
+def test_a_vocabulary_without_the_necessary_special_tokens_is_refused(name, message):
     with pytest.raises(CorruptionError, match=message):
         presets.build(name, Symbols(mask_token=4, vocab_size=1000))
 
 
-def test_the_noise_of_bart_is_told_by_the_paper():
-    """30 % of each text, rounded up, behind masks; sentences in another order."""
+def test_bart_paper_hides_30_percent_of_every_text():
     for ids, example in zip(TEXTS, examples_of(built("bart_paper")[1](TEXTS, KEYS, SENTENCES)), strict=True):
         assert (example.target_noise == 2).sum() == -(-3 * len(ids) // 10)
         assert set(example.op.tolist()) <= {Op.KEEP, Op.MASK, Op.INSERT}

@@ -1,4 +1,4 @@
-"""The record: from texts to columns and back, and the few ways in which corruptions rearrange it."""
+"""The record: from texts to tokens and back, and the operations that corruptions are made of."""
 
 import functools
 
@@ -59,33 +59,33 @@ def noised_batch(sizes: list[int]) -> Noised:
 
 
 def assert_equal(one, other):
-    for expected, column in zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True):
-        assert column.dtype == expected.dtype
-        np.testing.assert_array_equal(column, expected)
+    for expected, field in zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True):
+        assert field.dtype == expected.dtype
+        np.testing.assert_array_equal(field, expected)
 
 
-def lists(columns):
-    return {name: values.to_list() for name, values in columns.items()}
+def lists(fields):
+    return {name: values.to_list() for name, values in fields.items()}
 
 
-def test_the_clean_record_of_a_window():
+def test_the_clean_record_of_a_batch():
     texts = tf.ragged.constant([[7, 8, 9], [], [7]], tf.int64)
     noised = clean(texts, tf.ragged.constant([[5, 5, 9], [], [9]], tf.int64))
     assert noised.source.numpy().tolist() == [1, 2, 3, 4]
-    assert noised.sentence_ids.numpy().tolist() == [1, 1, 2, 3]  # a number does not reach across texts
+    assert noised.sentence_ids.numpy().tolist() == [1, 1, 2, 3]  # ids do not continue across texts
     assert noised.steps.numpy().tolist() == [LAST_STEP] * 3
-    for column in noised:
-        assert all(part.dtype == tf.int32 for part in tf.nest.flatten(column)) or column is noised.steps
-    columns = lists(split(noised))
+    for field in noised:
+        assert all(part.dtype == tf.int32 for part in tf.nest.flatten(field)) or field is noised.steps
+    fields = lists(split(noised))
     for name in ("ids", "targets", "outputs"):
-        assert columns[name] == [[7, 8, 9], [], [7]]
+        assert fields[name] == [[7, 8, 9], [], [7]]
     for name in ("source", "output_source"):
-        assert columns[name] == [[1, 2, 3], [], [1]]
-    assert columns["span"] == [[2, 2, 2], [], [2]]
-    assert columns["op"] == columns["target_noise"] == [[1, 1, 1], [], [1]]
+        assert fields[name] == [[1, 2, 3], [], [1]]
+    assert fields["span"] == [[2, 2, 2], [], [2]]
+    assert fields["op"] == fields["target_noise"] == [[1, 1, 1], [], [1]]
 
 
-def test_one_text_is_a_window_of_one():
+def test_one_text_is_a_batch_of_one():
     assert_equal(clean(tf.constant([7, 8])), clean(tf.ragged.constant([[7, 8]], tf.int32)))
     assert clean(tf.constant([7, 8, 9])).sentence_ids.numpy().tolist() == [1, 1, 1]
     assert int(clean(tf.constant([], tf.int32)).partition.nrows) == 1
@@ -94,8 +94,8 @@ def test_one_text_is_a_window_of_one():
 
 @settings(max_examples=40)
 @given(sizes=BATCHES, data=st.data())
-def test_selected_examples_are_joined_again(sizes, data):
-    """Split, selected and joined: each example keeps its columns, and counts its sources from 1."""
+def test_selected_examples_can_be_joined_again(sizes, data):
+    """Each example keeps its tokens, with sources relative to the example."""
     noised = noised_batch(sizes)
     parts = data.draw(st.lists(st.integers(0, 2), min_size=len(sizes), max_size=len(sizes)))
     examples = [tf.constant([i for i, p in enumerate(parts) if p == part], tf.int32) for part in range(3)]
@@ -111,33 +111,33 @@ def test_selected_examples_are_joined_again(sizes, data):
 
 @settings(max_examples=40)
 @given(sizes=BATCHES, data=st.data())
-def test_insertions_stand_before_their_column(sizes, data):
+def test_insertions_go_before_their_position(sizes, data):
     noised = noised_batch(sizes)
     before = lists(split(noised))
     length = [len(ids) for ids in before["ids"]]
-    places = [sorted(data.draw(st.lists(st.integers(0, n), max_size=3))) for n in length]
+    chosen = [sorted(data.draw(st.lists(st.integers(0, n), max_size=3))) for n in length]
     starts = np.cumsum([0, *length])
-    columns = [starts[i] + place for i, own in enumerate(places) for place in own]
-    ids = tf.range(500, 500 + len(columns))
-    partition = RowPartition.from_row_lengths(tf.constant([len(own) for own in places], tf.int32))
-    inserted = insert(noised, tf.constant(columns, tf.int32), partition, ids)
-    after, new = lists(split(inserted)), iter(range(500, 500 + len(columns)))
-    for i, own in enumerate(places):
+    before_positions = [starts[i] + position for i, own in enumerate(chosen) for position in own]
+    ids = tf.range(500, 500 + len(before_positions))
+    partition = RowPartition.from_row_lengths(tf.constant([len(own) for own in chosen], tf.int32))
+    inserted = insert(noised, tf.constant(before_positions, tf.int32), partition, ids)
+    after, new = lists(split(inserted)), iter(range(500, 500 + len(before_positions)))
+    for i, own in enumerate(chosen):
         expected, sources = [], []
-        for place in range(length[i] + 1):
-            behind = before["source"][i][place] if place < length[i] else sizes[i] + 1
-            expected += [next(new) for _ in range(own.count(place))]
-            sources += [behind] * own.count(place)
-            expected += before["ids"][i][place : place + 1]
-            sources += before["source"][i][place : place + 1]
+        for position in range(length[i] + 1):
+            source = before["source"][i][position] if position < length[i] else sizes[i] + 1
+            expected += [next(new) for _ in range(own.count(position))]
+            sources += [source] * own.count(position)
+            expected += before["ids"][i][position : position + 1]
+            sources += before["source"][i][position : position + 1]
         assert after["ids"][i] == expected
         assert after["source"][i] == sources
-    added = inserted.op.numpy()[inserted.ids.numpy() >= 500] if len(columns) else []
+    added = inserted.op.numpy()[inserted.ids.numpy() >= 500] if before_positions else []
     assert (np.array(added) == Op.INSERT).all()
     assert after["targets"] == before["targets"]
 
 
-def test_columns_written_deleted_kept_and_moved():
+def test_write_delete_keep_and_permute():
     noised = batch([3, 2])
     flags = tf.constant([False, True, False, True, False])
     masked = write(noised, flags, 4, Op.MASK)
@@ -155,8 +155,8 @@ def test_columns_written_deleted_kept_and_moved():
     np.testing.assert_array_equal(replay(moved, 4), moved.ids)
 
 
-def test_an_insertion_at_the_end_marks_nothing_when_written_over():
-    """Its source is one past the last target; noise on the token of the next example is not touched."""
+def test_an_insertion_at_the_end_does_not_affect_the_next_example():
+    """Its source is one past the last target, the position of the next example's first token."""
     noised = insert(
         batch([2, 1]), tf.constant([2]), RowPartition.from_row_lengths(tf.constant([1, 0])), tf.constant([4])
     )

@@ -1,4 +1,5 @@
-"""Document rotation: a uniform pivot, the identity among them; the sentinel's place. Seeds are fixed."""
+"""Document rotation: uniform, including the identity, and where the sentinel goes. Seeds are fixed. False-
+alarm rates say how unlikely a failure by chance is after a change of the noise."""
 
 import math
 
@@ -58,8 +59,8 @@ def test_movable_tokens_are_rotated_and_the_sentinel_marks_the_old_beginning(sha
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 5, 8])
-def test_all_pivots_are_alike(tokens):
-    """Of n tokens each comes first with 1/n, the identity too: p above 1e-4, the false-alarm rate."""
+def test_all_rotations_are_equally_likely(tokens):
+    """Each of n tokens comes first with probability 1/n, including the original first: p > 1e-4."""
     noised = clean(tf.constant([1, *range(10, 10 + tokens), 2]))
     examples = draw_many(document_rotation(SYMBOLS), noised, 4000)
     counts = np.bincount([example.ids[1] - 10 for example in examples], minlength=tokens)
@@ -68,14 +69,14 @@ def test_all_pivots_are_alike(tokens):
         assert chi_square(counts, 1 / tokens) > 1e-4
 
 
-def test_text_flows_around_symbols():
+def test_text_is_rotated_around_special_tokens():
     noised = clean(tf.constant([1, 10, 11, 3, 12, 2]))
     seen = {tuple(example.ids.tolist()) for example in draw_many(document_rotation(SYMBOLS), noised, 50)}
     assert seen == {(1, 10, 11, 3, 12, 2), (1, 11, 12, 3, 10, 2), (1, 12, 10, 3, 11, 2)}
 
 
 @pytest.mark.parametrize(("sentinel", "token"), [(True, ROTATION), (3, 3), (np.int64(901), 901)])
-def test_the_sentinel_stands_before_the_old_first_token(sentinel, token):
+def test_the_sentinel_precedes_the_original_first_token(sentinel, token):
     noised = clean(tf.constant([1, 10, 11, 12, 2]))
     examples = draw_many(document_rotation(SYMBOLS, sentinel=sentinel), noised, 50)
     for example in examples:
@@ -89,7 +90,7 @@ def test_the_sentinel_stands_before_the_old_first_token(sentinel, token):
 
 
 def test_a_share_is_rotated_and_marked():
-    """Each text with .3, independently; 4.5 standard errors, a false alarm in 150,000 runs."""
+    """Each text with probability 0.3, independently; 4.5 standard errors (1 false alarm in 150,000)."""
     examples = draw_many(document_rotation(SYMBOLS, rotate_prob=0.3, sentinel=True), text_of(8), 4000)
     marked = np.asarray([len(example.ids) == 9 for example in examples])
     assert abs(marked.mean() - 0.3) < 4.5 * math.sqrt(0.21 / 4000)
@@ -98,15 +99,15 @@ def test_a_share_is_rotated_and_marked():
             np.testing.assert_array_equal(example.ids, example.targets)
 
 
-def test_the_sentinel_does_not_sway_the_pivot():
+def test_the_sentinel_does_not_affect_the_rotation():
     plain = draw_many(document_rotation(SYMBOLS), text_of(8), 20)
     marked = draw_many(document_rotation(SYMBOLS, sentinel=True), text_of(8), 20)
     for example, other in zip(plain, marked, strict=True):
         np.testing.assert_array_equal(example.ids, other.ids[other.ids != ROTATION])
 
 
-def test_words():
-    """Ids divisible by 3 continue a word: a text begins with 10, 11 (12), 13 or 14 (15), all alike (1e-4)."""
+def test_rotations_to_words_are_uniform():
+    """Ids divisible by 3 continue a word: a text begins with 10, 11, 13 or 14 equally often; p > 1e-4."""
     noised = clean(tf.constant([1, *range(10, 16), 2]))
     first = [example.ids[1] for example in draw_many(document_rotation(SYMBOLS, unit="word"), noised, 3000)]
     counts = [first.count(token) for token in (10, 11, 13, 14)]
@@ -114,8 +115,8 @@ def test_words():
     assert chi_square(counts, 1 / 4) > 1e-4
 
 
-def test_sentences():
-    """Sentences of 4, 1 and 2 tokens: a text begins with each of them, all alike (1e-4)."""
+def test_rotations_to_sentences_are_uniform():
+    """Sentences of 4, 1 and 2 tokens: a text begins with each equally often; p > 1e-4."""
     first = [
         example.ids[0]
         for example in draw_many(document_rotation(SYMBOLS, unit="sentence"), text_of(4, 1, 2), 3000)
@@ -125,8 +126,8 @@ def test_sentences():
     assert chi_square(counts, 1 / 3) > 1e-4
 
 
-def test_sentences_take_what_noise_wrote_with_them():
-    """Insertions and masks move with the sentence of their source, also behind the last token."""
+def test_noise_moves_with_its_sentence():
+    """Insertions and masks move with the sentence of their source, also after the last token."""
     keys = tf.range(60, dtype=tf.int64)
     batch = clean(
         tf.RaggedTensor.from_row_lengths(tf.tile(text_of(6).targets, [60]), [6] * 60),
@@ -150,8 +151,8 @@ def test_sentences_take_what_noise_wrote_with_them():
 
 @pytest.mark.parametrize("unit", ["token", "word", "sentence"])
 @pytest.mark.parametrize("ids", [[], [1, 2], [10], [1, 10, 2]])
-def test_texts_of_no_token_or_one(ids, unit):
-    """One token is rotated to itself, and marked; where nothing moves nothing is."""
+def test_texts_of_at_most_one_token(ids, unit):
+    """A single token is rotated to itself, and marked; texts without tokens are unchanged."""
     noised = clean(tf.constant(ids, tf.int32))
     for example in draw_many(document_rotation(SYMBOLS, sentinel=True, unit=unit), noised, 3):
         audit(example)
@@ -160,7 +161,7 @@ def test_texts_of_no_token_or_one(ids, unit):
         ]
 
 
-def test_a_mark_of_an_earlier_rotation_keeps_its_column():
+def test_the_marker_of_an_earlier_rotation_keeps_its_position():
     keys = tf.range(20, dtype=tf.int64)
     batch = clean(tf.RaggedTensor.from_row_lengths(tf.tile(text_of(7).targets, [20]), [7] * 20))
     first = document_rotation(SYMBOLS, sentinel=True)(batch, keys)
@@ -171,14 +172,14 @@ def test_a_mark_of_an_earlier_rotation_keeps_its_column():
         np.testing.assert_array_equal(example.op, before.op)
 
 
-def test_a_schedule_goes_by_each_examples_step():
+def test_a_schedule_is_evaluated_at_each_examples_step():
     texts = tf.RaggedTensor.from_row_lengths(tf.tile(tf.range(10, 18), [300]), [8] * 300)
     batch = clean(texts, steps=tf.repeat(tf.constant([0, 50, 100], tf.int64), 100))
     corruption = document_rotation(SYMBOLS, rotate_prob=Linear(0.0, 1.0, steps=100), sentinel=True)
     examples = examples_of(corruption(batch, tf.range(300, dtype=tf.int64)))
     marked = np.asarray([len(example.ids) == 9 for example in examples]).reshape(3, 100).sum(1)
     assert marked[0] == 0 and marked[2] == 100
-    assert 25 < marked[1] < 75  # 5 standard deviations: a false alarm in a million
+    assert 25 < marked[1] < 75  # 5 standard deviations (1 false alarm in a million)
 
 
 @pytest.mark.parametrize(
@@ -192,12 +193,12 @@ def test_a_schedule_goes_by_each_examples_step():
         ({"sentinel": "[ROT]"}, r"sentinel='\[ROT\]' must be True, False or the id of a special token"),
     ],
 )
-def test_bad_options_are_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(CorruptionError, match=message):
         document_rotation(SYMBOLS, **options)
 
 
-def test_what_the_vocabulary_lacks_is_refused():
+def test_a_vocabulary_without_rotation_token_or_word_starts_is_refused():
     bare = Symbols(mask_token=4, vocab_size=16)
     with pytest.raises(CorruptionError, match="sentinel=True requires symbols.rotation_token"):
         document_rotation(bare, sentinel=True)

@@ -1,4 +1,5 @@
-"""Sentence permutation: uniform over orders, whole sentences, fixed protected tokens. Seeds are fixed."""
+"""Sentence permutation: uniform over orders, complete sentences, fixed protected tokens. Seeds are fixed.
+False-alarm rates say how unlikely a failure by chance is after a change of the noise."""
 
 import collections
 import functools
@@ -32,7 +33,7 @@ from tests.corruption.helpers import (
 
 
 def order_of(example) -> tuple[int, ...]:
-    """Sentences in the order in which they stand."""
+    """The sentences in their order in the corrupted text."""
     return tuple(dict.fromkeys(example.sentence_ids[example.source - 1].tolist()))
 
 
@@ -72,16 +73,16 @@ def test_whole_sentences_move_within_their_text(framed, closed):
         source = example.source[inner]
         order = [number for number, _ in itertools.groupby(example.sentence_ids[source - 1].tolist())]
         starts = np.cumsum([framed, *lengths])
-        expected = [place + 1 for n in order for place in range(starts[n - 1], starts[n])]
+        expected = [position + 1 for n in order for position in range(starts[n - 1], starts[n])]
         assert source.tolist() == expected
         assert sorted(order) == [*range(1, 1 + len(lengths))]
-        moved = sum(number != place for place, number in enumerate(order, 1))
+        moved = sum(number != position for position, number in enumerate(order, 1))
         assert moved <= math.ceil(Fraction(share, 1000) * len(lengths))
 
 
 @pytest.mark.parametrize("sentences", [2, 3, 4])
-def test_all_orders_are_alike(sentences):
-    """p above 1e-4, the false-alarm rate, over the 2, 6 or 24 orders."""
+def test_all_orders_are_equally_likely(sentences):
+    """The 2, 6 or 24 orders: p > 1e-4."""
     noised = text_of(*range(2, 2 + sentences))
     orders = collections.Counter(map(order_of, draw_many(sentence_permutation(SYMBOLS), noised, 3000)))
     counts = [orders[order] for order in itertools.permutations(range(1, sentences + 1))]
@@ -89,29 +90,30 @@ def test_all_orders_are_alike(sentences):
     assert chi_square(counts, 1 / len(counts)) > 1e-4
 
 
-def test_sentences_stay_whole():
+def test_sentences_stay_contiguous():
     noised = text_of(3, 1, 5, 2)
     for example in draw_many(sentence_permutation(SYMBOLS), noised, 100):
         audit(example)
         np.testing.assert_array_equal(np.sort(example.ids), noised.ids)
         steps = np.flatnonzero(np.diff(example.source) != 1)
-        assert len(steps) <= 3  # only where one sentence ends and another begins
+        assert len(steps) <= 3  # only between two sentences
         assert (example.op == Op.KEEP).all()
 
 
-def test_a_share_of_the_sentences():
-    """ceil(0.5 x 5) = 3 take part: at least 2 stay, and all sentences move alike; p above 1e-4."""
+def test_a_share_of_the_sentences_takes_part():
+    """ceil(0.5 x 5) = 3 take part, so at least 2 stay, and all sentences move equally often: p > 1e-4."""
     examples = draw_many(sentence_permutation(SYMBOLS, permute_sentences=0.5), text_of(2, 2, 2, 2, 2), 3000)
     moves = np.array([[s != p for p, s in enumerate(order_of(example), 1)] for example in examples])
     stays = 5 - moves.sum(1)
     assert stays.min() == 2
-    # Of 3 shuffled ones 1 stays by chance: 3 in the mean, standard deviation 1; 3 standard errors (0.3 %).
+    # One of 3 shuffled sentences stays on average, so 3 stay, with standard deviation 1; 3 standard errors.
     assert abs(stays.mean() - 3) < 3 / math.sqrt(len(stays))
     assert chi_square(moves.sum(0), 1 / 5) > 1e-4
 
 
-def test_a_schedule_sets_the_share_by_the_step():
-    """At step 0 nothing moves, at 50 no more than ceil(0.5 x 6) = 3, at 100 all six in some of 40 windows."""
+def test_a_schedule_is_evaluated_at_each_examples_step():
+    """No sentence moves at step 0, at most ceil(0.5 x 6) = 3 at step 50, and in some of 40 texts all at step
+    100."""
     run = traced(sentence_permutation(SYMBOLS, permute_sentences=Linear(0.0, 1.0, steps=100)))
     text, sentences = [*range(10, 22)], [1 + k // 2 for k in range(12)]
     noised = run([text] * 120, range(120), [sentences] * 120, [0, 50, 100] * 40)
@@ -131,13 +133,13 @@ def test_true_and_false_are_all_and_none():
 
 
 @pytest.mark.parametrize("ids", [[], [10], [10, 11, 12], [1, 2]])
-def test_one_sentence_and_none(ids):
+def test_texts_of_at_most_one_sentence_are_unchanged(ids):
     for example in draw_many(sentence_permutation(SYMBOLS), clean(tf.constant(ids, tf.int32)), 3):
         assert example.ids.tolist() == ids
         assert example.source.tolist() == [*range(1, len(ids) + 1)]
 
 
-def test_protected_tokens_keep_their_columns():
+def test_protected_tokens_keep_their_positions():
     ids = tf.constant([1, 10, 11, 3, 12, 13, 14, 2])  # start, text, separator of documents, text, end
     noised = clean(ids, tf.constant([1, 1, 1, 1, 2, 2, 2, 2]))
     seen = set()
@@ -147,7 +149,7 @@ def test_protected_tokens_keep_their_columns():
     assert seen == {(1, 10, 11, 3, 12, 13, 14, 2), (1, 12, 13, 3, 14, 10, 11, 2)}
 
 
-def test_the_separator_travels_with_its_sentence():
+def test_the_separator_moves_with_its_sentence():
     noised = clean(tf.constant([1, 10, 11, 6, 12, 6, 2]), tf.constant([1, 1, 1, 1, 2, 2, 2]))
     seen = set()
     for example in draw_many(sentence_permutation(SYMBOLS), noised, 30):
@@ -156,8 +158,8 @@ def test_the_separator_travels_with_its_sentence():
     assert seen == {(1, 10, 11, 6, 12, 6, 2), (1, 12, 6, 10, 11, 6, 2)}
 
 
-def test_sentinels_keep_their_columns():
-    """The sign of where a rotated text began stays; text flows around it."""
+def test_the_marker_of_a_rotation_keeps_its_position():
+    """Text is reordered around it."""
     rotate = document_rotation(SYMBOLS, sentinel=True)
     both = draw_many(chain([rotate, sentence_permutation(SYMBOLS)]), text_of(2, 3, 4), 60)
     for example, before in zip(both, draw_many(chain([rotate]), text_of(2, 3, 4), 60), strict=True):
@@ -166,8 +168,7 @@ def test_sentinels_keep_their_columns():
         np.testing.assert_array_equal(np.sort(example.ids), np.sort(before.ids))
 
 
-def test_sentinels_of_hidden_text_travel_with_it():
-    """T5's sentinels stand for text, so each stays with what is left of its sentence."""
+def test_sentinels_of_hidden_text_move_with_its_sentence():
     options = {"noise_density": 0.3, "mean_noise_span_length": 1, "max_tokens": 9}
     hide = span_corruption(SYMBOLS, **options)
     orders = set()
@@ -182,7 +183,7 @@ def test_sentinels_of_hidden_text_travel_with_it():
 
 
 @pytest.mark.parametrize("first", [token_masking, text_infilling])
-def test_masks_travel_with_the_sentence_of_their_source(first):
+def test_masks_move_with_the_sentence_of_their_source(first):
     before = draw_many(chain([first(SYMBOLS)]), text_of(6, 7, 8), 40)
     both = draw_many(chain([first(SYMBOLS), sentence_permutation(SYMBOLS)]), text_of(6, 7, 8), 40)
     for example, masked in zip(both, before, strict=True):
@@ -194,14 +195,14 @@ def test_masks_travel_with_the_sentence_of_their_source(first):
             np.testing.assert_array_equal(example.ids[own == sentence], expected)
 
 
-def test_sentence_numbers_may_begin_anywhere():
-    """A piece cut from the middle of a document keeps the document's numbers."""
+def test_sentence_ids_may_start_anywhere():
+    """A chunk from the middle of a document keeps the document's sentence ids."""
     noised = clean(tf.range(10, 16), tf.constant([7, 7, 8, 8, 8, 9]))
     assert len({order_of(example) for example in draw_many(sentence_permutation(SYMBOLS), noised, 60)}) == 6
 
 
 def test_sentences_stay_in_their_example():
-    """Neighbours with the same number of sentence are two sentences all the same."""
+    """Even if the sentences on both sides of a boundary have the same id."""
     run = traced(sentence_permutation(SYMBOLS))
     texts, sentences = [[10, 11, 12], [], [13, 14], [15]], [[1, 1, 2], [], [2, 3], [3]]
     for seed in range(10):

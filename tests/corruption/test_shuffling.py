@@ -1,4 +1,5 @@
-"""Token shuffling: the exact bound, Lample's law near by, uniform anywhere. Seeds are fixed."""
+"""Token shuffling: the exact bound, Lample's distribution, uniform orders. Seeds are fixed. False-alarm rates
+say how unlikely a failure by chance is after a change of the noise."""
 
 import collections
 import itertools
@@ -60,15 +61,15 @@ def test_movable_tokens_are_permuted_within_the_distance(distance, share, unit):
     ("distance", "mean", "stay"),
     [(1, 0.2501, 0.7499), (2, 0.5444, 0.5176), (3, 0.8256, 0.3679), (5, 1.3648, 0.2139)],
 )
-def test_local_moves(distance, mean, stay):
-    """No unit of 60 moves further than the distance, some just as far, and mid-text by Lample's law.
+def test_moves_follow_lamples_distribution(distance, mean, stay):
+    """No unit of 60 moves by more than the distance, some by exactly the distance.
 
-    The middle 30 tokens of each of 500 texts; the texts are independent, and the law is known to 4 decimals.
-    5 standard errors and half of the last digit: a false alarm in a million runs.
+    Means are of the middle 30 tokens of each of 500 independent texts; the expected values are known to 4
+    decimals. 5 standard errors plus half of the last digit (1 false alarm in a million).
     """
     examples = draw_many(token_shuffling(SYMBOLS, shuffle_distance=distance), text_of(60), 500)
-    place = np.argsort(np.stack([example.source for example in examples]), axis=1)
-    moved = np.abs(place - np.arange(60))
+    position = np.argsort(np.stack([example.source for example in examples]), axis=1)
+    moved = np.abs(position - np.arange(60))
     assert moved.max() == distance
     middle = moved[:, 15:45]
     per_text = middle.mean(1), (middle == 0).mean(1)
@@ -78,8 +79,8 @@ def test_local_moves(distance, mean, stay):
 
 
 @pytest.mark.parametrize(("distance", "swapped"), [(1, 1 / 8), (2, 2 / 9), (3, 9 / 32), (5, 25 / 72)])
-def test_two_tokens_swap_as_the_law_says(distance, swapped):
-    """(a - 1)^2 / 2 a^2 for a = distance + 1; 4.5 standard errors, a false alarm in 150,000 runs."""
+def test_probability_of_swapping_two_tokens(distance, swapped):
+    """(a - 1)^2 / 2 a^2 for a = distance + 1; 4.5 standard errors (1 false alarm in 150,000)."""
     noised = clean(tf.constant([1, 10, 3, 11, 2]))
     examples = draw_many(token_shuffling(SYMBOLS, shuffle_distance=distance), noised, 8000)
     share = np.mean([example.ids[1] == 11 for example in examples])
@@ -87,8 +88,8 @@ def test_two_tokens_swap_as_the_law_says(distance, swapped):
 
 
 @pytest.mark.parametrize(("tokens", "distance"), [(3, None), (4, None), (3, MAX_DISTANCE)])
-def test_all_orders_are_alike(tokens, distance):
-    """p above 1e-4, the false-alarm rate, over the 6 or 24 orders; a vast distance is as good as none."""
+def test_all_orders_are_equally_likely(tokens, distance):
+    """The 6 or 24 orders, with no limit or a very large one: p > 1e-4."""
     examples = draw_many(token_shuffling(SYMBOLS, shuffle_distance=distance), text_of(tokens), 4000)
     orders = collections.Counter(tuple(example.source.tolist()) for example in examples)
     counts = [orders[order] for order in itertools.permutations(range(1, tokens + 1))]
@@ -96,22 +97,23 @@ def test_all_orders_are_alike(tokens, distance):
     assert chi_square(counts, 1 / len(counts)) > 1e-4
 
 
-def test_a_share_takes_part():
-    """3 of 6 change places, any 3 alike: of their 6 orders one moves none, three move 2 and two move 3."""
+def test_a_share_of_the_tokens_takes_part():
+    """3 of 6, chosen uniformly: of their 6 orders one moves none, three move 2 and two move 3. p > 1e-4 for
+    each."""
     noised = clean(tf.constant([1, 10, 11, 12, 3, 13, 14, 15, 2]))
     examples = draw_many(token_shuffling(SYMBOLS, shuffle_distance=None, shuffle_prob=0.5), noised, 4000)
     moved = np.stack([example.ids != example.targets for example in examples])
     assert not moved[:, [0, 4, 8]].any()
     counts = np.bincount(moved.sum(1), minlength=4)
     assert counts.sum() == 4000 and counts[1] == 0 and len(counts) == 4
-    assert chi_square(counts[[0, 2, 3]], [1 / 6, 3 / 6, 2 / 6]) > 1e-4  # the false-alarm rate, as below
+    assert chi_square(counts[[0, 2, 3]], [1 / 6, 3 / 6, 2 / 6]) > 1e-4
     threes = collections.Counter(tuple(np.flatnonzero(example)) for example in moved if example.sum() == 3)
     assert len(threes) == 20
     assert chi_square(list(threes.values()), 1 / 20) > 1e-4
 
 
-def test_distance_counts_the_places_that_take_part():
-    """A unit that takes part stays or changes with the next one that does, however far that is."""
+def test_the_distance_counts_units_that_take_part():
+    """A unit that takes part stays or changes places with the next one that does, however far away it is."""
     examples = draw_many(token_shuffling(SYMBOLS, shuffle_distance=1, shuffle_prob=0.2), text_of(20), 300)
     furthest = 0
     for example in examples:
@@ -124,10 +126,10 @@ def test_distance_counts_the_places_that_take_part():
 
 
 @pytest.mark.parametrize("distance", [1, 3, None])
-def test_words_stay_whole(distance):
+def test_words_stay_together(distance):
     """Ids divisible by 3 continue a word: 10, 11 12, 13, 14 15, 16 and 17 18 21 are six words."""
     words = [(10,), (11, 12), (13,), (14, 15), (16,), (17, 18, 21)]
-    noised = clean(tf.constant([1, *(piece for word in words for piece in word), 2]))
+    noised = clean(tf.constant([1, *(token for word in words for token in word), 2]))
     furthest = 0
     for example in draw_many(token_shuffling(SYMBOLS, shuffle_distance=distance, unit="word"), noised, 300):
         audit(example)
@@ -143,8 +145,8 @@ def test_words_stay_whole(distance):
     assert furthest == (distance or 5)
 
 
-def test_words_flow_over_symbols():
-    """A word may lie over a symbol that keeps its column; a piece behind a symbol begins a word."""
+def test_words_move_around_special_tokens():
+    """A word may lie on both sides of a special token, after which a token always begins a word."""
     noised = clean(tf.constant([10, 3, 11, 12]))
     seen = {
         tuple(example.ids.tolist())
@@ -155,14 +157,14 @@ def test_words_flow_over_symbols():
 
 @pytest.mark.parametrize("ids", [[], [10], [1, 2], [1, 10, 2]])
 @pytest.mark.parametrize("distance", [3, None])
-def test_nothing_to_shuffle(ids, distance):
+def test_texts_of_at_most_one_token_are_unchanged(ids, distance):
     noised = clean(tf.constant(ids, tf.int32))
     for example in draw_many(token_shuffling(SYMBOLS, shuffle_distance=distance), noised, 3):
         audit(example)
         np.testing.assert_array_equal(example.ids, ids)
 
 
-def test_masks_move_with_their_accounts():
+def test_masks_keep_their_provenance():
     keys = tf.range(20, dtype=tf.int64)
     batch = clean(tf.RaggedTensor.from_row_lengths(tf.tile(text_of(12).targets, [20]), [12] * 20))
     masked = text_infilling(SYMBOLS, span_length="poisson")(batch, keys)
@@ -170,21 +172,21 @@ def test_masks_move_with_their_accounts():
     for before, example in zip(examples_of(masked), examples_of(shuffled), strict=True):
         audit(example)
         np.testing.assert_array_equal(example.target_noise, before.target_noise)
-        columns = [sorted(zip(*one[:4], strict=True)) for one in (before, example)]
-        assert columns[0] == columns[1]
+        tokens = [sorted(zip(*one[:4], strict=True)) for one in (before, example)]
+        assert tokens[0] == tokens[1]
 
 
-def test_long_rows_and_examples_side_by_side_keep_apart():
-    """Of one window with a text of 5,000 tokens no token leaves its example or goes further than 3."""
+def test_tokens_of_long_texts_stay_in_their_example():
+    """Next to a text of 5,000 tokens, none moves by more than 3."""
     sizes = [5000, 0, 1, 2, 3000]
     ids = tf.range(sum(sizes), dtype=tf.int32) % 700 + 10
     batch = clean(tf.RaggedTensor.from_row_lengths(ids, sizes))
     for example in examples_of(token_shuffling(SYMBOLS)(batch, tf.range(5, dtype=tf.int64))):
-        place = np.argsort(example.source)
-        assert np.abs(place - np.arange(len(place))).max(initial=0) <= 3
+        position = np.argsort(example.source)
+        assert np.abs(position - np.arange(len(position))).max(initial=0) <= 3
 
 
-def test_a_schedule_goes_by_each_examples_step():
+def test_a_schedule_is_evaluated_at_each_examples_step():
     texts = tf.RaggedTensor.from_row_lengths(tf.tile(tf.range(10, 110), [3]), [100] * 3)
     batch = clean(texts, steps=tf.constant([0, 50, 100], tf.int64))
     corruption = token_shuffling(SYMBOLS, shuffle_distance=None, shuffle_prob=Linear(0.0, 1.0, steps=100))
@@ -209,11 +211,11 @@ def test_a_schedule_goes_by_each_examples_step():
         ({"unit": "sentence"}, "unit='sentence' .* choose one of token, word"),
     ],
 )
-def test_bad_options_are_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(CorruptionError, match=message):
         token_shuffling(SYMBOLS, **options)
 
 
-def test_words_that_none_can_tell_are_refused():
+def test_words_require_word_starts():
     with pytest.raises(CorruptionError, match="give word_starts"):
         token_shuffling(Symbols(mask_token=4, vocab_size=16), unit="word")

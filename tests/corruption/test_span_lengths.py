@@ -1,4 +1,4 @@
-"""Laws of span lengths. Seeds are fixed; p-values above 1e-4, which is the false-alarm rate of each law."""
+"""Distributions of span lengths. Seeds are fixed; p > 1e-4, which is the false-alarm rate of each."""
 
 import math
 
@@ -20,7 +20,7 @@ def draws(name="lengths", size=DRAWS):
 
 
 def poisson(mean, longest):
-    """P(1) ... P(longest) of the zero-truncated law."""
+    """P(1) ... P(longest) of the zero-truncated distribution."""
     total = 1 - math.exp(-mean)
     return [math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) / total for k in range(1, longest + 1)]
 
@@ -43,12 +43,12 @@ def poisson(mean, longest):
         ("empirical", 9.9, {"span_length_weights": (2, 0, 1, 1), "max_span_length": 3}, [2 / 3, 0, 1 / 3]),
     ],
 )
-def test_lengths_follow_the_law(name, mean, options, expected):
+def test_lengths_follow_the_distribution(name, mean, options, expected):
     lengths = span_length_distribution(name, mean, **options).lengths(draws()).numpy()
     assert lengths.dtype == np.int32
     counts = np.bincount(np.minimum(lengths, len(expected) + 1), minlength=len(expected) + 2)[1:]
     probabilities = np.array([*expected, max(0.0, 1 - math.fsum(expected))])
-    common = probabilities * DRAWS > 5  # Pearson's test wants some in every cell
+    common = probabilities * DRAWS > 5  # Pearson's test requires some in every cell
     assert counts[probabilities < 1e-9].sum() == 0
     if common.sum() > 1:
         rest = [counts[~common].sum()], [probabilities[~common].sum()]
@@ -59,8 +59,8 @@ def test_lengths_follow_the_law(name, mean, options, expected):
 
 
 @pytest.mark.parametrize("mean", [1.0, 3.0, 3.5])
-def test_empty_spans_before_one_that_hides_something(mean):
-    """k of them with probability q^k (1 - q), q = exp(-lambda)."""
+def test_number_of_empty_spans_before_a_nonempty_one(mean):
+    """k with probability q^k (1 - q), q = exp(-lambda)."""
     zeros = span_length_distribution("poisson", mean).zeros_before(draws("zeros")).numpy()
     q = math.exp(-mean)
     cells = int(math.log(20 / DRAWS) / math.log(q)) or 1  # all but the last expect 20 or more
@@ -70,13 +70,15 @@ def test_empty_spans_before_one_that_hides_something(mean):
 
 
 @pytest.mark.parametrize("name", sorted(set(DISTRIBUTIONS) - {"poisson"}))
-def test_other_laws_draw_no_empty_spans(name):
-    law = span_length_distribution(name, 3.0, span_length_weights=(1, 2) if name == "empirical" else None)
-    assert law.zero == 0
-    assert not law.zeros_before(draws(size=100)).numpy().any()
+def test_only_poisson_has_empty_spans(name):
+    distribution = span_length_distribution(
+        name, 3.0, span_length_weights=(1, 2) if name == "empirical" else None
+    )
+    assert distribution.zero == 0
+    assert not distribution.zeros_before(draws(size=100)).numpy().any()
 
 
-def test_the_extremes_of_a_draw_are_the_first_and_the_last_index():
+def test_extreme_draws_give_the_first_and_the_last_index():
     extremes = tf.constant([-(2**31), -1, 0, 2**31 - 1])
     assert look_up((1.0, 1.0), extremes).numpy().tolist() == [0, 0, 1, 1]
     assert look_up((0.0, 2.0, 0.0), extremes).numpy().tolist() == [1, 1, 1, 1]
@@ -108,6 +110,6 @@ def test_the_extremes_of_a_draw_are_the_first_and_the_last_index():
         (("empirical", 3.0), {"span_length_weights": (1,) * 2**16}, "has 65536 lengths; give 32768 at most"),
     ],
 )
-def test_what_a_law_does_not_allow_is_refused(arguments, options, message):
+def test_invalid_options_are_refused(arguments, options, message):
     with pytest.raises(CorruptionError, match=message):
         span_length_distribution(*arguments, **options)

@@ -1,4 +1,5 @@
-"""Symbols of a vocabulary: what is protected, what moves, what is drawn, and refusals. Seeds are fixed."""
+"""Special tokens: what is protected, what moves, what is drawn, and errors. Seeds are fixed. False-alarm
+rates say how unlikely a failure by chance is after a change of the noise."""
 
 import dataclasses
 
@@ -45,7 +46,7 @@ def test_symbols_that_do_not_fit_the_vocabulary_are_refused(fields, message):
         Symbols(**({"mask_token": 4, "vocab_size": 1000} | fields))
 
 
-def test_every_symbol_is_protected():
+def test_every_special_token_is_protected():
     named = {0, 1, 2, 3, 4, 5, 6, 800, 801, 802, *range(900, 1000)}
     assert SYMBOLS.protected == tuple(sorted(named))
     assert set(SYMBOLS.text_ids.tolist()) == set(range(1000)) - named
@@ -53,8 +54,8 @@ def test_every_symbol_is_protected():
     assert Symbols(mask_token=4, vocab_size=6).text_ids.tolist() == [1, 2, 3, 5], "id 0 is padding"
 
 
-def test_random_ids_are_text_all_alike():
-    """p above 1e-4, the false-alarm rate; the least and the greatest draw are ids too."""
+def test_random_ids_are_uniform_over_text():
+    """p > 1e-4; the smallest and the largest draw give valid ids too."""
     symbols = Symbols(mask_token=4, vocab_size=20, protected=(0, 1, 2), sentinels=(18, 19))
     draws = draw(tf.constant([3], tf.int64), "ids", RowPartition.from_row_lengths(tf.constant([14_000])))
     ids = symbols.random_ids(tf.concat([draws, [-(2**31), 2**31 - 1, 0, -1]], 0)).numpy()
@@ -62,9 +63,8 @@ def test_random_ids_are_text_all_alike():
     assert chi_square(np.bincount(ids, minlength=20)[symbols.text_ids], 1 / 14) > 1e-4
 
 
-def test_what_may_be_touched_and_what_may_move():
-    """Text unless noise wrote it; the separator moves, and sentinels of hidden text; marks of places stay."""
-    columns = [
+def test_eligible_and_movable_tokens():
+    tokens = [
         # id, op, span, eligible, movable
         (1, Op.KEEP, 2, False, False),
         (10, Op.KEEP, 2, True, True),
@@ -76,18 +76,18 @@ def test_what_may_be_touched_and_what_may_move():
         (12, Op.INSERT, 1, False, True),
         (5, Op.KEEP, 2, False, False),
     ]
-    ids, ops, spans, eligible, movable = map(list, zip(*columns, strict=True))
+    ids, ops, spans, eligible, movable = map(list, zip(*tokens, strict=True))
     noised = clean(tf.constant(ids))._replace(op=tf.constant(ops, tf.int32), span=tf.constant(spans))
     assert SYMBOLS.eligible(noised).numpy().tolist() == eligible
     assert SYMBOLS.movable(noised).numpy().tolist() == movable
 
 
-def test_ids_outside_the_vocabulary_are_refused_when_run():
+def test_ids_outside_the_vocabulary_fail_at_run_time():
     with pytest.raises(tf.errors.InvalidArgumentError):
         SYMBOLS.eligible(clean(tf.constant([10, 1000])))
 
 
-def test_words_need_a_table_and_modes_a_name():
+def test_unknown_words_and_modes_are_refused():
     begins = SYMBOLS.begins_word(tf.constant([9, 10, 11, 12]), "unit")
     assert begins.numpy().tolist() == [False, True, True, False]
     with pytest.raises(CorruptionError, match="whole_word needs words.*give word_starts"):
