@@ -11,6 +11,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import stats
 
 from denoise_jax.corruption.infilling import PLACEMENTS, text_infilling
 from denoise_jax.corruption.rates import Linear
@@ -177,8 +178,8 @@ def test_gaps_are_chosen_uniformly():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("geometric", [2 ** (k - 1) / 3**k for k in range(1, 9)]),
-        ("poisson", [3**k * math.exp(-3) / math.factorial(k) / (1 - math.exp(-3)) for k in range(1, 9)]),
+        ("geometric", stats.geom.pmf(range(1, 9), 1 / 3)),
+        ("poisson", stats.poisson.pmf(range(1, 9), 3) / stats.poisson.sf(0, 3)),
         ("uniform", [0.2] * 5),
         ("empirical", [1 / 2, 0, 1 / 6, 1 / 3]),
     ],

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import stats
 
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError
@@ -19,21 +20,20 @@ def draws(name="lengths", size=DRAWS):
     return draw(tf.constant([1], tf.int64), name, RowPartition.from_row_lengths(tf.constant([size])))
 
 
-def poisson(mean, longest):
-    """P(1) ... P(longest) of the zero-truncated distribution."""
-    total = 1 - math.exp(-mean)
-    return [math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) / total for k in range(1, longest + 1)]
+def zero_truncated_poisson(mean, longest):
+    """P(1) ... P(longest)."""
+    return stats.poisson.pmf(np.arange(1, longest + 1), mean) / stats.poisson.sf(0, mean)
 
 
 @pytest.mark.parametrize(
     ("name", "mean", "options", "expected"),
     [
-        ("geometric", 3.0, {}, [2 ** (k - 1) / 3**k for k in range(1, 13)]),
+        ("geometric", 3.0, {}, stats.geom.pmf(range(1, 13), 1 / 3)),
         ("geometric", 3.0, {"max_span_length": 3}, [9 / 19, 6 / 19, 4 / 19]),
-        ("poisson", 3.0, {}, poisson(3.0, 9)),
-        ("poisson", 3.5, {}, poisson(3.5, 9)),
-        ("poisson", 1.0, {}, poisson(1.0, 6)),
-        ("poisson", 1000.0, {}, poisson(1000.0, 1150)),
+        ("poisson", 3.0, {}, zero_truncated_poisson(3.0, 9)),
+        ("poisson", 3.5, {}, zero_truncated_poisson(3.5, 9)),
+        ("poisson", 1.0, {}, zero_truncated_poisson(1.0, 6)),
+        ("poisson", 1000.0, {}, zero_truncated_poisson(1000.0, 1150)),
         ("poisson", 3.0, {"max_span_length": 2}, [0.4, 0.6]),
         ("constant", 4.0, {}, [0, 0, 0, 1]),
         ("uniform", 3.0, {}, [0.2] * 5),
