@@ -1,6 +1,5 @@
 """Edge cases of text infilling: protected tokens, very short texts, rates 0 and 1, invalid options."""
 
-import functools
 import math
 from fractions import Fraction
 
@@ -15,12 +14,12 @@ from denoise_jax.corruption.symbols import Symbols
 from tests.corruption.helpers import (
     SYMBOLS,
     audit,
+    batch_of,
     draw_many,
     examples_of,
     keys_of,
     random_texts,
     text_of,
-    traced,
 )
 
 
@@ -32,17 +31,12 @@ def share_of_step(steps):
 POISSON = {"mask_prob": share_of_step, "span_length": "poisson", "mean_span_length": 1.0}
 
 
-@functools.cache
-def infill(placement: str, **options):
-    """Poisson infilling that hides the share steps / 1000 of each text; see `helpers.traced`."""
-    return traced(text_infilling(SYMBOLS, placement=placement, **POISSON, **options))
-
-
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_protected_tokens_stay_and_the_share_is_exact(placement):
     texts = random_texts((1, 2, 3, 4), range(10, 40), longest=30)
     thousandths = np.resize([0, 70, 300, 999, 1000], len(texts)).tolist()
-    noised = infill(placement)(texts, keys_of(len(texts)), steps=thousandths)
+    corrupt = text_infilling(SYMBOLS, placement=placement, **POISSON)
+    noised = corrupt(batch_of(texts, steps=tf.constant(thousandths, tf.int64)), keys_of(len(texts)))
     for ids, share, example in zip(texts, thousandths, examples_of(noised), strict=True):
         targets = np.array(ids, np.int32)
         hidden = example.target_noise == TargetNoise.COVERED
@@ -63,8 +57,11 @@ def test_whole_words_are_hidden(placement, replace_length):
     token."""
     texts = random_texts((1, 3), range(10, 22), longest=24)
     thousandths = np.resize([0, 70, 300, 500, 1000], len(texts)).tolist()
-    run = infill(placement, whole_word=True, replace_length=replace_length)
-    noised = examples_of(run(texts, keys_of(len(texts)), steps=thousandths))
+    corrupt = text_infilling(
+        SYMBOLS, placement=placement, whole_word=True, replace_length=replace_length, **POISSON
+    )
+    batch = batch_of(texts, steps=tf.constant(thousandths, tf.int64))
+    noised = examples_of(corrupt(batch, keys_of(len(texts))))
     for ids, share, example in zip(texts, thousandths, noised, strict=True):
         audit(example)
         ids = np.array(ids, np.int32)
@@ -87,8 +84,9 @@ def test_whole_words_are_hidden(placement, replace_length):
             assert begins[source - 1] or replace_length == -1
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("name", ["poisson", "geometric"])
+@pytest.mark.parametrize(
+    ("name", "placement"), [*(("poisson", placement) for placement in PLACEMENTS), ("geometric", "roll")]
+)
 def test_very_short_texts_and_extreme_rates(name, placement):
     """Five times each in one batch; texts without tokens are unchanged, and others keep a token or mask."""
     texts = [text for text in ([], [1, 2], [1], [4], [10], [10, 11], [10, 11, 12]) for _ in range(5)]

@@ -102,10 +102,10 @@ def test_numbers_of_any_type_are_accepted(build, field):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"start": "0.1"}, r"start='0\.1' must be a finite share; but a str is not a number"),
+        ({"start": "0.1"}, r"start='0\.1' must be a finite share, but a str is not a number"),
         ({"end": math.nan}, "end=nan must be a finite share"),
         ({"steps": 0}, r"steps=0 must be a whole number of training steps, 1 or more"),
-        ({"steps": True}, "steps=True must be .*; but a bool is not a number"),
+        ({"steps": True}, "steps=True must be .*, but a bool is not a number"),
         ({"steps": 2.5}, r"steps=2\.5 must be a whole number"),
         ({"begin": None}, "begin=None must be a whole number of training steps, 0 or more"),
         ({"begin": -1}, "begin=-1 must be"),

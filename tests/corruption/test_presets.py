@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from denoise_jax.corruption import presets
 from denoise_jax.corruption.options import CorruptionError
-from denoise_jax.corruption.record import Corruption, Noised, Op, clean, split
+from denoise_jax.corruption.record import Corruption, Noised, Op, split
 from denoise_jax.corruption.symbols import Symbols
-from tests.corruption.helpers import SYMBOLS, audit, examples_of, traced
+from tests.corruption.helpers import SYMBOLS, audit, batch_of, examples_of, traced
 
 LENGTHS = [[5, 7, 12, 3], [], [1], [4, 4], [2], [9, 1, 1, 8]]  # of the sentences of each text
 SENTENCES = [np.repeat(np.arange(1, 1 + len(own)), own).tolist() for own in LENGTHS]
@@ -32,6 +32,10 @@ def fields_of(noised: Noised) -> list[dict[str, list[int]]]:
     return [{name: values[i] for name, values in ragged.items()} for i in range(int(noised.partition.nrows))]
 
 
+def arrays(noised: Noised) -> list[np.ndarray]:
+    return [field.numpy() for field in tf.nest.flatten(noised)]
+
+
 def batches_of_keys() -> tf.Tensor:
     return tf.constant(KEYS, tf.int64) + tf.range(6, dtype=tf.int64)[:, tf.newaxis]
 
@@ -45,25 +49,20 @@ def mapped(run, parallel) -> list[list[np.ndarray]]:
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
-def test_eager_graph_and_dataset_agree(name):
+def test_eager_and_graph_agree(name):
+    """test_determinism.py has every kind of noise in tf.data as well."""
     corrupt, run = built(name)
-    keys = batches_of_keys()
-    graph = [[field.numpy() for field in tf.nest.flatten(run(TEXTS, own, SENTENCES))] for own in keys]
-    texts, sentences = (
-        tf.ragged.constant(examples, tf.int32, ragged_rank=1) for examples in (TEXTS, SENTENCES)
-    )
-    eager = corrupt(clean(texts, sentences, tf.zeros([6], tf.int64)), keys[0])
-    np.testing.assert_equal([field.numpy() for field in tf.nest.flatten(eager)], graph[0])
-    np.testing.assert_equal(mapped(run, 4), graph)
+    eager = corrupt(batch_of(TEXTS, SENTENCES, steps=tf.zeros([6], tf.int64)), tf.constant(KEYS, tf.int64))
+    np.testing.assert_equal(arrays(eager), arrays(run(TEXTS, KEYS, SENTENCES)))
 
 
 @pytest.mark.parametrize("name", ["bart_paper", "t5_span", "xlm"])
-def test_any_parallelism_agrees(name):
+def test_datasets_of_any_parallelism_agree(name):
     """Checked for a few presets only, since parallel calls are up to the dataset and not to the noise."""
     _, run = built(name)
-    alone = mapped(run, None)
-    for parallel in (1, 2, tf.data.AUTOTUNE):
-        np.testing.assert_equal(mapped(run, parallel), alone)
+    expected = [arrays(run(TEXTS, keys, SENTENCES)) for keys in batches_of_keys()]
+    for parallel in (None, 2, tf.data.AUTOTUNE):
+        np.testing.assert_equal(mapped(run, parallel), expected)
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)

@@ -1,11 +1,8 @@
 """The record: from texts to tokens and back, and the operations that corruptions are made of."""
 
-import functools
-
 import numpy as np
+import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from denoise_jax.corruption.batches import join, select
 from denoise_jax.corruption.compose import chain
@@ -27,7 +24,7 @@ from denoise_jax.corruption.record import (
 from denoise_jax.corruption.row_partition import RowPartition
 from denoise_jax.corruption.sentence_permutation import sentence_permutation
 from denoise_jax.corruption.symbols import Symbols
-from tests.corruption.helpers import traced
+from tests.corruption.helpers import batch_of, keys_of
 
 SYMBOLS = Symbols(mask_token=4, vocab_size=1000, protected=(0, 1, 2, 3))
 NOISE = chain(
@@ -37,24 +34,21 @@ NOISE = chain(
         text_infilling(SYMBOLS, span_length="poisson", mean_span_length=1.0),
     ]
 )
-BATCHES = st.lists(st.integers(0, 9), max_size=5)
+SIZES = [[], [0], [5], [0, 0, 3], [4, 0, 9, 1, 7, 0], [1] * 8, [6, 2, 0, 8, 3]]
 
 
 def batch(sizes):
     return clean(tf.RaggedTensor.from_row_lengths(10 + tf.range(sum(sizes)), tf.constant(sizes, tf.int64)))
 
 
-@functools.cache
-def traced_noise():
-    return traced(NOISE)
-
-
 def noised_batch(sizes: list[int]) -> Noised:
     """Texts of these lengths with tokens deleted, moved and masked, each at a different step."""
-    ids, indices = iter(range(10, 10 + sum(sizes))), range(len(sizes))
+    ids = iter(range(10, 10 + sum(sizes)))
     texts = [[next(ids) for _ in range(size)] for size in sizes]
     sentence_ids = [[token // 4 for token in text] for text in texts]
-    noised = traced_noise()(texts, [7 + i for i in indices], sentence_ids, [*indices])
+    noised = NOISE(
+        batch_of(texts, sentence_ids, steps=tf.range(len(sizes), dtype=tf.int64)), keys_of(len(sizes))
+    )
     return noised._replace(outputs=noised.targets + 100)  # as if the decoder wrote something else
 
 
@@ -92,12 +86,11 @@ def test_one_text_is_a_batch_of_one():
     assert clean(tf.constant([7, 8]), tf.constant([3, 1])).sentence_ids.numpy().tolist() == [1, 2]
 
 
-@settings(max_examples=40)
-@given(sizes=BATCHES, data=st.data())
-def test_selected_examples_can_be_joined_again(sizes, data):
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_selected_examples_can_be_joined_again(sizes):
     """Each example keeps its tokens, with sources relative to the example."""
     noised = noised_batch(sizes)
-    parts = data.draw(st.lists(st.integers(0, 2), min_size=len(sizes), max_size=len(sizes)))
+    parts = np.random.default_rng(len(sizes)).integers(0, 3, len(sizes)).tolist()
     examples = [tf.constant([i for i, p in enumerate(parts) if p == part], tf.int32) for part in range(3)]
     selected = [select(noised, own) for own in examples]
     whole = lists(split(noised))
@@ -109,13 +102,12 @@ def test_selected_examples_can_be_joined_again(sizes, data):
     assert_equal(noised._replace(sentence_ids=joined.sentence_ids), joined)
 
 
-@settings(max_examples=40)
-@given(sizes=BATCHES, data=st.data())
-def test_insertions_go_before_their_position(sizes, data):
-    noised = noised_batch(sizes)
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_insertions_go_before_their_position(sizes):
+    noised, random = noised_batch(sizes), np.random.default_rng(len(sizes))
     before = lists(split(noised))
     length = [len(ids) for ids in before["ids"]]
-    chosen = [sorted(data.draw(st.lists(st.integers(0, n), max_size=3))) for n in length]
+    chosen = [sorted(random.integers(0, n + 1, random.integers(0, 4)).tolist()) for n in length]
     starts = np.cumsum([0, *length])
     before_positions = [starts[i] + position for i, own in enumerate(chosen) for position in own]
     ids = tf.range(500, 500 + len(before_positions))

@@ -2,7 +2,6 @@
 False-alarm rates say how unlikely a failure by chance is after a change of the noise."""
 
 import collections
-import functools
 import itertools
 import math
 from fractions import Fraction
@@ -23,12 +22,12 @@ from denoise_jax.corruption.span_corruption import span_corruption
 from tests.corruption.helpers import (
     SYMBOLS,
     audit,
+    batch_of,
     chi_square,
     draw_many,
     examples_of,
     keys_of,
     text_of,
-    traced,
 )
 
 
@@ -37,14 +36,9 @@ def order_of(example) -> tuple[int, ...]:
     return tuple(dict.fromkeys(example.sentence_ids[example.source - 1].tolist()))
 
 
-@functools.cache
-def permute():
-    """Permutes the share steps / 1000 of the sentences of each text; see `helpers.traced`."""
-    return traced(
-        sentence_permutation(
-            SYMBOLS, permute_sentences=lambda steps: tf.cast(tf.minimum(steps, 1000), tf.float64) / 1000
-        )
-    )
+def share_of_step(steps):
+    """A schedule that lets a test set the share of each text, in thousandths."""
+    return tf.cast(tf.minimum(steps, 1000), tf.float64) / 1000
 
 
 @pytest.mark.parametrize("framed", [False, True])
@@ -61,7 +55,9 @@ def test_whole_sentences_move_within_their_text(framed, closed):
         inner = [6 if closed and ends else 10 + k for k, ends in enumerate(last)]
         ids.append([1, *inner, 2] if framed else inner)
         numbers.append([*own[:1], *own, *own[-1:]] if framed and own else [1, 1] if framed else own)
-    examples = examples_of(permute()(ids, keys_of(len(ids)), numbers, thousandths))
+    batch = batch_of(ids, numbers, steps=tf.constant(thousandths, tf.int64))
+    corrupt = sentence_permutation(SYMBOLS, permute_sentences=share_of_step)
+    examples = examples_of(corrupt(batch, keys_of(len(ids))))
     for lengths, share, text, example in zip(texts, thousandths, ids, examples, strict=True):
         audit(example)
         assert (example.op == Op.KEEP).all() and (example.target_noise == TargetNoise.VISIBLE).all()
@@ -114,9 +110,10 @@ def test_a_share_of_the_sentences_takes_part():
 def test_a_schedule_is_evaluated_at_each_examples_step():
     """No sentence moves at step 0, at most ceil(0.5 x 6) = 3 at step 50, and in some of 40 texts all at step
     100."""
-    run = traced(sentence_permutation(SYMBOLS, permute_sentences=Linear(0.0, 1.0, steps=100)))
+    corrupt = sentence_permutation(SYMBOLS, permute_sentences=Linear(0.0, 1.0, steps=100))
     text, sentences = [*range(10, 22)], [1 + k // 2 for k in range(12)]
-    noised = run([text] * 120, range(120), [sentences] * 120, [0, 50, 100] * 40)
+    steps = tf.constant([0, 50, 100] * 40, tf.int64)
+    noised = corrupt(batch_of([text] * 120, [sentences] * 120, steps=steps), keys_of(120))
     moved = [int((example != text).sum()) for example in noised.ids.numpy().reshape(120, 12)]
     assert set(moved[::3]) == {0}
     assert max(moved[1::3]) == 6
@@ -203,11 +200,9 @@ def test_sentence_ids_may_start_anywhere():
 
 def test_sentences_stay_in_their_example():
     """Even if the sentences on both sides of a boundary have the same id."""
-    run = traced(sentence_permutation(SYMBOLS))
     texts, sentences = [[10, 11, 12], [], [13, 14], [15]], [[1, 1, 2], [], [2, 3], [3]]
-    for seed in range(10):
-        examples = examples_of(run(texts, [seed, seed + 1, seed + 2, seed + 3], sentences))
-        assert [sorted(example.ids.tolist()) for example in examples] == texts
+    noised = sentence_permutation(SYMBOLS)(batch_of(texts * 10, sentences * 10), keys_of(40))
+    assert [sorted(example.ids.tolist()) for example in examples_of(noised)] == texts * 10
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1])
