@@ -1,16 +1,16 @@
-"""What noise costs: source tokens a second, for each preset, beside the same pipeline without it.
+"""The cost of noise: source tokens per second for each preset, compared with the same pipeline without noise.
 
     python benchmarks/corruption.py [--presets bart_paper text_infilling] [--length 512]
 
-Three pipelines over the quick-start corpus, each read to its end with the threads that tf.data takes:
+Three pipelines over the quick-start corpus, each read once to its end with tf.data's default threads:
 
-  one by one  a preset on one example at a time, from ids, and nothing else
-  from ids    the SeqIO preprocessor: windows, noise, provenance, </s>; from tokenised pieces in memory
-  from text   the whole way: sentences, SentencePiece, pieces, noise, packed rows
+  one by one  a preset applied to one example at a time, from ids, and nothing else
+  from ids    the SeqIO preprocessor: batches, noise, provenance, </s>; from tokenized chunks in memory
+  from text   the complete pipeline: sentences, SentencePiece, chunks, noise, packed rows
 
-"bare" is the same pipeline with the noise taken out (from ids: </s> put behind both sides). Rows of one table
-are measured in turns, each at its best of several, so that a busy machine disturbs all of them alike.
-The last column is k tokens a second of two processes that read the same pipeline at once.
+"bare" is the same pipeline without noise (from ids: </s> appended to both sides). The rows of a table are
+measured in turns and report the best of several, so that load on the machine affects all of them equally.
+The last column is thousands of tokens per second of two processes that read the pipeline at the same time.
 """
 
 import argparse
@@ -38,12 +38,12 @@ from denoise_jax.vocabulary import base as vocabulary
 from denoise_jax.vocabulary import training as vocabulary_training
 
 TURNS = 3
-REPEATS = 8  # of the corpus in one reading, so that starting a pipeline counts for little
+REPEATS = 8  # of the corpus per measurement, which makes the start of a pipeline negligible
 BARE = "bare"
 
 
 class Pipelines:
-    """The three pipelines over the same speeches; each gives (dataset, source tokens in it, examples)."""
+    """The three pipelines over the same speeches; each method returns the dataset for a preset."""
 
     def __init__(self, folder: str, length: int):
         self._lengths = {"inputs": length + length // 4, "targets": length}
@@ -54,11 +54,11 @@ class Pipelines:
             registry.texts(registry.find_task("quickstart", ["tasks"]), "train"), 0, None, 8
         )
         documents = tf.data.Dataset.from_tensor_slices({"text": list(texts)})
-        pieces = next(iter(self._pieces(documents).ragged_batch(100_000)))
-        self._ids = tf.data.Dataset.from_tensor_slices(pieces).repeat(REPEATS)
+        chunks = next(iter(self._chunks(documents).ragged_batch(100_000)))
+        self._ids = tf.data.Dataset.from_tensor_slices(chunks).repeat(REPEATS)
         self._texts = documents.repeat(REPEATS)
-        self.tokens = REPEATS * int(tf.size(pieces["targets"].flat_values))
-        self.examples = REPEATS * int(pieces["targets"].nrows())
+        self.tokens = REPEATS * int(tf.size(chunks["targets"].flat_values))
+        self.examples = REPEATS * int(chunks["targets"].nrows())
 
     def one_by_one(self, preset: str) -> tf.data.Dataset:
         if preset == BARE:
@@ -76,36 +76,36 @@ class Pipelines:
 
     def from_text(self, preset: str) -> tf.data.Dataset:
         self._provenance = False  # as in training
-        pieces = self._pieces(self._texts)
-        pieces = self._closed(pieces) if preset == BARE else self._noised(pieces, preset)
-        return DenoisingFeatureConverter()(pieces, self._lengths)
+        chunks = self._chunks(self._texts)
+        chunks = self._closed(chunks) if preset == BARE else self._noised(chunks, preset)
+        return DenoisingFeatureConverter()(chunks, self._lengths)
 
-    def _pieces(self, texts: tf.data.Dataset) -> tf.data.Dataset:
+    def _chunks(self, texts: tf.data.Dataset) -> tf.data.Dataset:
         tokens = preprocessors.tokenize_sentences(texts, self._features)
         return preprocessors.cut_documents(tokens, self._lengths)
 
-    def _closed(self, pieces: tf.data.Dataset) -> tf.data.Dataset:
+    def _closed(self, chunks: tf.data.Dataset) -> tf.data.Dataset:
         def close(example):
             closed = tf.concat([example["targets"], [vocabulary.EOS_ID]], 0)
             return {"inputs": closed, "targets": closed}
 
-        return pieces.map(close)
+        return chunks.map(close)
 
-    def _noised(self, pieces: tf.data.Dataset, preset: str) -> tf.data.Dataset:
+    def _noised(self, chunks: tf.data.Dataset, preset: str) -> tf.data.Dataset:
         training = preprocessors.Reading(provenance=self._provenance)
         with seqio.utils.map_seed_manager(0), preprocessors.reading(training):
-            return preprocessors.corrupt("benchmark", preset)(pieces, self._features, self._lengths)
+            return preprocessors.corrupt("benchmark", preset)(chunks, self._features, self._lengths)
 
 
 def seconds(dataset: tf.data.Dataset) -> tuple[float, float]:
-    """(CPU, wall) seconds of reading it once."""
+    """(CPU, wall-clock) seconds that it takes to read the dataset once."""
     cpu, wall = time.process_time(), time.perf_counter()
     int(dataset.reduce(tf.constant(0, tf.int64), lambda count, *_: count + 1))
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
 def measure(folder: str, length: int, pipeline: str, names: list[str]) -> dict:
-    """Best CPU and wall seconds of each preset, and of the bare pipeline, measured in turns."""
+    """Best CPU and wall-clock seconds of each preset and of the bare pipeline, measured in turns."""
     pipelines = Pipelines(folder, length)
     build: Callable = getattr(pipelines, pipeline)
     datasets = {name: build(name) for name in [BARE, *names]}
@@ -131,7 +131,7 @@ def table(title: str, alone: dict, together: list[dict]) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--presets", nargs="*", default=list(presets.PRESETS), choices=list(presets.PRESETS))
-    parser.add_argument("--length", type=int, default=512, help="longest piece, tokens")
+    parser.add_argument("--length", type=int, default=512, help="longest chunk, in tokens")
     pipelines = ["one_by_one", "from_ids", "from_text"]
     parser.add_argument("--pipelines", nargs="*", default=pipelines, choices=pipelines)
     arguments = parser.parse_args()
@@ -148,7 +148,7 @@ def main() -> None:
                 together = [future.result() for future in running]
             mean = alone["tokens"] / alone["examples"]
             title = (
-                f"{pipeline.replace('_', ' ')}: {alone['examples']} pieces of {mean:.0f} tokens on average"
+                f"{pipeline.replace('_', ' ')}: {alone['examples']} chunks of {mean:.0f} tokens on average"
             )
             console.print(table(title, alone, together))
 

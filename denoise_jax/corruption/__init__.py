@@ -1,19 +1,19 @@
-"""Noise on tokens, with provenance: TensorFlow graph functions of windows of examples.
+"""Noise on token ids with provenance: TensorFlow graph functions on batches of examples.
 
     symbols = Symbols(mask_token=4, vocab_size=32_000, protected=(0, 1, 2, 3))
     corrupt = chain([sentence_permutation(symbols), text_infilling(symbols, mask_prob=0.3)])
-    noised = corrupt(clean(texts, sentence_ids), keys)     # texts ragged [e, m], keys int64 [e]
-    split(noised)["ids"]                                   # ragged [e, n]
+    noised = corrupt(clean(texts, sentence_ids), keys)     # texts ragged [E, None], keys int64 [E]
+    split(noised)["ids"]                                   # ragged [E, None]
 
-A corruption is built once, from options that are checked there and then, and maps (Noised, keys) to
-Noised: statelessly, so that eager calls, tf.function and tf.data with any parallelism agree to the bit,
-and an example's noise depends on its own key and text alone. Nothing but TensorFlow, and the NumPy it
-brings, is imported.
+A corruption is built once, which checks its options, and maps (Noised, keys) to Noised. It is stateless:
+eager calls, tf.function and tf.data with any parallelism give identical results, and the noise of an example
+depends only on its own key and text. Only TensorFlow and NumPy are imported.
 
-`record` is what noise reads and writes, `symbols` what it must know of a vocabulary; `rows` lays a window
-of examples end to end, `keys` names random streams, `rates` are shares and schedules, `spans` laws of
-lengths, `units` tokens or words. Each kind of noise has a file of its own; `compose` puts them together,
-`presets` gives the well-known ones their names, and `kinds` says what became of each target token.
+`record` holds what corruptions read and return, `symbols` what they need to know about a vocabulary;
+`row_partition` divides flattened batches into examples, `keys` names random streams, `rates` are shares and
+schedules, `span_lengths` distributions, `units` tokens or words. Each kind of noise has its own file;
+`compose` combines them, `presets` names the well-known ones, and `provenance` derives the kind of each target
+token.
 """
 
 from denoise_jax.corruption.compose import chain, mixture
@@ -30,7 +30,7 @@ from denoise_jax.corruption.presets import PRESETS, build
 from denoise_jax.corruption.rates import Linear
 from denoise_jax.corruption.record import Corruption, Noised, Op, TargetNoise, clean, replay, split
 from denoise_jax.corruption.rotation import document_rotation
-from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.corruption.sentence_permutation import sentence_permutation
 from denoise_jax.corruption.shuffling import token_shuffling
 from denoise_jax.corruption.span_corruption import span_corruption
 from denoise_jax.corruption.symbols import Symbols

@@ -1,34 +1,36 @@
-"""Composition: corruptions one after the other, or one of several for each example."""
+"""Composition of corruptions: a chain applies several in order, a mixture one of several per example."""
 
 from collections.abc import Sequence
 
 import tensorflow as tf
 
+from denoise_jax.corruption.batches import join, select
 from denoise_jax.corruption.keys import draw, stream
 from denoise_jax.corruption.options import CorruptionError, check_number, check_weights
-from denoise_jax.corruption.record import Corruption, Noised, Op, insert, join, select, writes, writing
-from denoise_jax.corruption.rows import rows_of_sizes
-from denoise_jax.corruption.spans import look_up
+from denoise_jax.corruption.record import Corruption, Noised, Op, insert, output_setter, sets_outputs
+from denoise_jax.corruption.row_partition import RowPartition
+from denoise_jax.corruption.span_lengths import look_up
 from denoise_jax.corruption.symbols import Symbols
 
 
 def chain(members: Sequence[Corruption]) -> Corruption:
-    """The members applied in order; the empty chain changes nothing.
+    """Applies the members in order; an empty chain changes nothing.
 
-    Member k draws from the stream "member k", so neither its options nor its neighbours' touch another's
-    draws, and the same corruption may stand in a chain twice. Provenance composes, since every member
-    rearranges all columns of the record together.
+    Member k draws from the stream "member k", so changing one member leaves the draws of the others alone,
+    and a corruption may occur more than once. Provenance composes: every member acts on all fields of the
+    record.
 
-    Raises CorruptionError for a member that is no corruption, and for two that say what the decoder writes
-    (span corruption, prefix LM and their kin, or mixtures of them): it can write one part of a text only.
+    Raises CorruptionError if a member is not a corruption, or if more than one sets the decoder's outputs
+    (span corruption, prefix LM, gap sentences, masked fragment, or a mixture with one of these).
     """
     members = tuple(members)
     for position, member in enumerate(members):
         _check_corruption(member, f"members[{position}] of a chain")
-    writers = [position for position, member in enumerate(members) if writes(member)]
-    if len(writers) > 1:
+    setters = [position for position, member in enumerate(members) if sets_outputs(member)]
+    if len(setters) > 1:
         raise CorruptionError(
-            f"members {writers} of a chain each say what the decoder writes; keep one of them, or mix them"
+            f"members {setters} of a chain each set what the decoder writes; "
+            "use only one of them, or combine them in a mixture"
         )
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
@@ -36,21 +38,21 @@ def chain(members: Sequence[Corruption]) -> Corruption:
             noised = member(noised, stream(key, f"member {position}"))
         return noised
 
-    return writing(corrupt) if writers else corrupt
+    return output_setter(corrupt) if setters else corrupt
 
 
 def mixture(
     members: Sequence[tuple[Corruption, float, int | None]], *, symbols: Symbols | None = None
 ) -> Corruption:
-    """One of the members for each example, at random in proportion to their weights.
+    """Applies one member to each example, chosen at random in proportion to the weights.
 
     Args:
-      members: (corruption, weight, mode token); the mode token is the id of a symbol that is put before the
-        corrupted text to tell the model which noise it faces (UL2, Tay et al. 2022), or None.
-      symbols: of the vocabulary; where they are given, mode tokens must be among its protected ids.
+      members: tuples (corruption, weight, mode token). The mode token is an id that is inserted before the
+        corrupted text to announce the kind of noise (UL2, Tay et al. 2022), or None.
+      symbols: if given, mode tokens must be among its protected ids.
 
-    Raises CorruptionError for no members, members that are not such triples, mode tokens that later noise
-    would take for text, or weights that are negative, infinite, or 0 for all of them.
+    Raises CorruptionError if there are no members, a member is not such a tuple, weights are negative,
+    infinite or all 0, or a mode token is not protected, so that later noise would treat it as text.
     """
     members = tuple(_checked(member, f"members[{i}] of a mixture") for i, member in enumerate(members))
     if not members:
@@ -58,7 +60,9 @@ def mixture(
     weights = check_weights("weights", (weight for _, weight, _ in members))
     for _, _, mode_token in members:
         if None not in (symbols, mode_token) and mode_token not in symbols.protected:
-            raise CorruptionError(f"mode_token={mode_token} is no protected id; add it to symbols.protected")
+            raise CorruptionError(
+                f"mode_token={mode_token} is not a protected id; add it to symbols.protected"
+            )
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
         member_of_example = look_up(weights, draw(key, "mixture.member"))
@@ -66,17 +70,17 @@ def mixture(
         for position, (member, _, mode_token) in enumerate(members):
             own = tf.cast(tf.where(member_of_example == position)[:, 0], tf.int32)
             part = member(select(noised, own), stream(tf.gather(key, own), f"member {position}"))
-            parts.append(part if mode_token is None else _announce(part, mode_token))
+            parts.append(part if mode_token is None else _prepend(part, mode_token))
             examples.append(own)
         return join(parts, examples)
 
-    return writing(corrupt) if any(writes(member) for member, _, _ in members) else corrupt
+    return output_setter(corrupt) if any(sets_outputs(member) for member, _, _ in members) else corrupt
 
 
-def _announce(noised: Noised, mode_token: int) -> Noised:
-    """The record with the mode token before each text."""
-    ones = tf.ones_like(noised.rows.sizes)
-    return insert(noised, noised.rows.starts, rows_of_sizes(ones), ones * mode_token, Op.SENTINEL)
+def _prepend(noised: Noised, mode_token: int) -> Noised:
+    ones = tf.ones_like(noised.partition.row_lengths)
+    one_each = RowPartition.from_row_lengths(ones)
+    return insert(noised, noised.partition.row_starts, one_each, ones * mode_token, Op.SENTINEL)
 
 
 def _checked(member: tuple[Corruption, float, int | None], name: str) -> tuple[Corruption, float, int | None]:
@@ -85,7 +89,7 @@ def _checked(member: tuple[Corruption, float, int | None], name: str) -> tuple[C
     corruption, weight, mode_token = member
     _check_corruption(corruption, name)
     if mode_token is not None:
-        must = "be the id of a symbol, 1 or more, or None"
+        must = "be the id of a special token, 1 or more, or None"
         mode_token = check_number("mode_token", mode_token, 1, tf.int32.max, must=must, whole=True)
     return corruption, weight, mode_token
 
@@ -93,5 +97,5 @@ def _checked(member: tuple[Corruption, float, int | None], name: str) -> tuple[C
 def _check_corruption(corruption: Corruption, name: str) -> None:
     if not callable(corruption):
         raise CorruptionError(
-            f"{name} is {corruption!r}, and no corruption; build one, with presets.build if that is its name"
+            f"{name} is {corruption!r}, not a corruption; presets.build makes one from the name of a preset"
         )

@@ -1,7 +1,9 @@
-"""Token deletion: tokens vanish, and the model must find where (Lewis et al. 2019, section 2.2).
+"""Token deletion: tokens are removed, and the model must find out where (Lewis et al. 2019, section 2.2).
 
-Where we differ from T5's and XLM's released code: the share is exact unless selection="bernoulli" asks
-otherwise, and no text is ever left empty.
+Unlike in the released code of T5 and XLM, the share is exact unless selection="bernoulli", and no text is
+left empty.
+
+Shapes: E examples, U units (tokens or words).
 """
 
 import tensorflow as tf
@@ -18,33 +20,35 @@ def token_deletion(
     *,
     deletion_prob: float | Schedule = 0.15,
     selection: str = "exact",
-    budget: str = "ceil",
+    rounding: str = "ceil",
     whole_word: bool = False,
 ) -> Corruption:
-    """Delete a share of the units, never all of them: one, chosen at random, stays where all would go.
+    """Deletes a share of the units; if all would be deleted, one, chosen at random, is kept.
 
     Args:
-      deletion_prob: share of the units that vanish.
-      selection: "exact" deletes `budget`(deletion_prob x units) units, every subset alike; "bernoulli"
-        each unit by itself.
-      budget: "ceil", "floor", "round" (halves up), or "stochastic" (exact in the mean); for "exact" only.
+      deletion_prob: share of the units to delete.
+      selection: "exact" deletes exactly `rounding`(deletion_prob x units) units, a uniformly random subset;
+        "bernoulli" deletes each unit independently.
+      rounding: "ceil", "floor", "round" (half up) or "stochastic" (exact in the mean); for "exact" only.
       whole_word: units are words instead of tokens.
 
-    What earlier noise wrote is left alone. Raises CorruptionError for an option outside its bounds.
+    Tokens written by earlier noise are left alone.
+
+    Raises CorruptionError for an option out of bounds.
     """
-    chooser = Selection(Rate(deletion_prob, "deletion_prob"), selection, budget)
+    chooser = Selection(Rate(deletion_prob, "deletion_prob"), selection, rounding)
     unit = check_unit(symbols, "word" if whole_word else "token")
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
         u = units(symbols, noised, unit)
         chosen = chooser.choose(u, noised.steps, key, "deletion.choice")
-        return delete(noised, u.spread(chosen & ~_spared(u, chosen, key)))
+        return delete(noised, u.broadcast(chosen & ~_spared(u, chosen, key)))
 
     return corrupt
 
 
 def _spared(u: Units, chosen: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """One unit of each example in which all are chosen (bool [u]): bool [u]."""
-    all_chosen = u.rows.sum(chosen) == u.rows.sizes
-    one = draw(key, "deletion.spared") % tf.maximum(u.rows.sizes, 1)
-    return u.rows.spread(all_chosen) & (u.rows.place == u.rows.spread(one))
+    """Flags one random unit of each example in which all are chosen (bool [U]): bool [U]."""
+    all_chosen = u.partition.sum(chosen) == u.partition.row_lengths
+    offset = draw(key, "deletion.spared") % tf.maximum(u.partition.row_lengths, 1)
+    return u.partition.broadcast(all_chosen) & (u.partition.offsets == u.partition.broadcast(offset))

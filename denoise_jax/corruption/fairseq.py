@@ -1,4 +1,4 @@
-"""BART's noise under the names of fairseq's flags, for those who carry a command line over."""
+"""BART's noise under the names of fairseq's flags, for migrating command lines."""
 
 from denoise_jax.corruption.compose import chain
 from denoise_jax.corruption.infilling import text_infilling
@@ -7,8 +7,8 @@ from denoise_jax.corruption.options import CorruptionError, check_number
 from denoise_jax.corruption.rates import Rate
 from denoise_jax.corruption.record import Corruption
 from denoise_jax.corruption.rotation import document_rotation
-from denoise_jax.corruption.sentences import sentence_permutation
-from denoise_jax.corruption.spans import MAX_MEAN
+from denoise_jax.corruption.sentence_permutation import sentence_permutation
+from denoise_jax.corruption.span_lengths import MAX_MEAN
 from denoise_jax.corruption.symbols import Symbols
 
 MASK_LENGTHS = ("subword", "word", "span-poisson")
@@ -29,17 +29,18 @@ def bart_denoising(
 ) -> Corruption:
     """The noise of fairseq's `denoising` task, in its order: sentences, masks, insertions, rotation.
 
-    The defaults are those of the command with which BART was trained. With placement="overlap", spans run
-    over each other as they do there, so that mask=0.3 hides some 26.6 %; "roll" hides 30 % exactly. Masks
-    count words where the vocabulary tells where they begin, as the flags "word" and "span-poisson" ask,
-    and tokens where it does not.
+    The defaults are those of the command that trained BART. placement="overlap" lets spans overlap as in
+    fairseq, where mask=0.3 hides about 26.6 %; "roll" hides exactly 30 %. "word" and "span-poisson" count in
+    words if the vocabulary says where words begin, and otherwise in tokens.
 
-    Where we differ on purpose: sentences are found by a splitter and not by one id of GPT-2's vocabulary;
-    random tokens are tokens of text, never padding or </s>; a rotation by nothing is as likely as any other;
-    the number of random insertions is binomial and not rounded up; a text's first word can be hidden.
-    Raises CorruptionError, under the names given here, for a value outside its bounds.
+    Deliberate differences from fairseq: sentences are found by a splitter instead of one id of GPT-2's
+    vocabulary; random tokens are tokens of text, never padding or </s>; all rotations are equally likely,
+    including the identity; the number of random insertions is binomial instead of rounded up; the first word
+    of a text can be hidden.
+
+    Raises CorruptionError, with the names given here, for a value out of bounds.
     """
-    # The corruptions below check the same, but under their own names.
+    # The corruptions below make the same checks, but report them under their own names.
     shares = {
         name: Rate(share, name) for name, share in {"mask": mask, "insert": insert, "rotate": rotate}.items()
     }

@@ -1,12 +1,12 @@
-"""Masked fragment: one run of tokens is masked, and the decoder writes it (MASS, Song et al. 2019).
+"""Masked fragment: one contiguous fragment is masked, and the decoder writes it (MASS, Song et al. 2019).
 
-Where we differ from the released code, on purpose. It masks one token more than it asks for, and begins one
-place too far to the right: the fragment's first token stays visible. It measures the fragment on the text
-with its start symbol, and so up to one token too long. Its uniform starts take in the first place once
-more, and never the last. Here the fragment, its length and the law of its start are as they say. Nor does
-our decoder know where in the text the fragment stood: MASS gives it the positions of the source.
+The released code masks one token more than the requested share and starts one position too far to the right,
+so that the fragment's first token stays visible; it measures the fragment on the text with its start symbol,
+up to one token too long; and its uniform starts count the first position twice and leave out the last. Here
+the fragment, its length and the distribution of its start are as documented. Unlike MASS, the decoder is not
+given the positions of the fragment in the source.
 
-Legend of shapes: n columns, e examples, u eligible tokens.
+Shapes: E examples, N corrupted tokens, F tokens of fragments.
 """
 
 import tensorflow as tf
@@ -14,8 +14,8 @@ import tensorflow as tf
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError, check_number
 from denoise_jax.corruption.rates import Rate, Schedule
-from denoise_jax.corruption.record import Corruption, Noised, Op, write, writing
-from denoise_jax.corruption.rows import Rows, put, rows_of_sizes, take
+from denoise_jax.corruption.record import Corruption, Noised, Op, output_setter, write
+from denoise_jax.corruption.row_partition import RowPartition, put, take
 from denoise_jax.corruption.symbols import Symbols
 
 
@@ -27,21 +27,24 @@ def masked_fragment(
     keep_prob: float | Schedule = 0.1,
     edge_prob: float | Schedule = 0.2,
 ) -> Corruption:
-    """Hide one run of round(mask_prob x tokens) tokens, of those that noise may touch.
+    """Hides one fragment of round(mask_prob x tokens) tokens, counting those that noise may change.
 
-    At least 1, and one less than there are unless the text has only one. The input keeps its length: each
-    token of the run becomes a mask, a random token or stays. The decoder writes all tokens of the run.
+    The fragment has at least one token and leaves at least one visible, unless the text has only one. The
+    input keeps its length: each token of the fragment becomes a mask or a random token, or is kept. The
+    decoder writes the complete fragment.
 
     Args:
-      mask_prob: share of the tokens in the run; above 0.
-      random_prob: share of the run's tokens that become a random token of text.
-      keep_prob: share of the run's tokens that stay.
-      edge_prob: probability that the run starts at the first token, and that it ends at the last, 0 to 0.5;
-        else all other starts are alike. Where there is no other, the two share what is left. A schedule
-        may go beyond 0.5, and the last token then gives way.
+      mask_prob: share of the tokens in the fragment; above 0.
+      random_prob: probability that a token of the fragment becomes a random token of text.
+      keep_prob: probability that a token of the fragment is kept.
+      edge_prob: probability that the fragment starts at the first token, and that it ends at the last, each
+        0 to 0.5; otherwise its start is uniform over all other positions. If there are no others, each of
+        the two gets half of the remaining probability. If a schedule exceeds 0.5, the probability of the
+        last token is reduced.
 
-    Protected tokens, and those that earlier noise wrote, stay where they are; the run goes on behind them.
-    Raises CorruptionError for an option outside its bounds, or a random_prob and keep_prob above 1 together.
+    Protected tokens and those written by earlier noise are skipped: the fragment continues after them.
+
+    Raises CorruptionError for an option out of bounds, or if random_prob + keep_prob is above 1.
     """
     rate = Rate(mask_prob, "mask_prob")
     random_rate, keep_rate = Rate(random_prob, "random_prob"), Rate(keep_prob, "keep_prob")
@@ -49,33 +52,37 @@ def masked_fragment(
         raise CorruptionError("mask_prob=0 leaves the decoder nothing to write; give more than 0")
     if None not in (random_rate.share, keep_rate.share) and random_rate.share + keep_rate.share > 1:
         raise CorruptionError(
-            f"random_prob={random_prob} and keep_prob={keep_prob} must not be more than 1 together"
+            f"random_prob={random_prob} and keep_prob={keep_prob} are shares of the same tokens: "
+            "their sum must not exceed 1"
         )
     if not callable(edge_prob):
-        check_number("edge_prob", edge_prob, 0, 0.5, must="lie between 0 and 0.5: a text has two edges")
+        check_number("edge_prob", edge_prob, 0, 0.5, must="lie between 0 and 0.5, as a text has two edges")
     edge = Rate(edge_prob, "edge_prob")
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
-        columns, u = noised.rows.where(symbols.eligible(noised))
-        length = tf.maximum(rate.counts(u.sizes, noised.steps, "round"), 1)
-        length = tf.minimum(length, tf.maximum(u.sizes - 1, tf.minimum(u.sizes, 1)))
-        start = _starts(u.sizes - length, edge, noised.steps, key)
-        inside, output_rows = u.where((u.place >= u.spread(start)) & (u.place < u.spread(start + length)))
-        run = take(columns, inside)  # ascending
-        return _hide(symbols, noised, run, output_rows, random_rate, keep_rate, key)._replace(
-            outputs=take(noised.ids, run),
-            output_source=take(noised.source, run),
-            output_rows=output_rows,
+        positions, partition = noised.partition.where(symbols.eligible(noised))
+        sizes = partition.row_lengths
+        most = tf.maximum(sizes - 1, tf.minimum(sizes, 1))
+        length = tf.minimum(tf.maximum(rate.counts(sizes, noised.steps, "round"), 1), most)
+        start = _starts(sizes - length, edge, noised.steps, key)
+        offsets = partition.offsets
+        inside = (offsets >= partition.broadcast(start)) & (offsets < partition.broadcast(start + length))
+        index, output_partition = partition.where(inside)
+        fragment = take(positions, index)  # [F]
+        return _hide(symbols, noised, fragment, output_partition, random_rate, keep_rate, key)._replace(
+            outputs=take(noised.ids, fragment),
+            output_source=take(noised.source, fragment),
+            output_partition=output_partition,
         )
 
-    return writing(corrupt)
+    return output_setter(corrupt)
 
 
 def _starts(last: tf.Tensor, edge: Rate, steps: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Start of each example's run, 0 ... last [e]: [e]."""
-    each, draws = rows_of_sizes(tf.ones_like(last)), draw(key, "fragment.edge")
-    at_first = edge.hits(draws, each, steps)
-    at_last = edge.hits(tf.bitwise.invert(draws), each, steps)  # from the other end of the same draw
+    """Start of each example's fragment, 0 ... last: [E]."""
+    one_each, draws = RowPartition.from_row_lengths(tf.ones_like(last)), draw(key, "fragment.edge")
+    at_first = edge.hits(draws, one_each, steps)
+    at_last = edge.hits(tf.bitwise.invert(draws), one_each, steps)  # excludes the same draw at_first
     start = draw(key, "fragment.start")
     between = tf.where(last > 1, 1 + start % tf.maximum(last - 1, 1), start % (last + 1))
     return tf.where(at_first, 0, tf.where(at_last, last, between))
@@ -84,22 +91,23 @@ def _starts(last: tf.Tensor, edge: Rate, steps: tf.Tensor, key: tf.Tensor) -> tf
 def _hide(
     symbols: Symbols,
     noised: Noised,
-    run: tf.Tensor,
-    rows: Rows,
+    fragment: tf.Tensor,
+    partition: RowPartition,
     random_rate: Rate,
     keep_rate: Rate,
     key: tf.Tensor,
 ) -> Noised:
-    """The record with the columns `run`, dealt out as `rows`, masked, made random, or kept."""
-    draws = draw(key, "fragment.kind", rows)
-    is_random = random_rate.hits(draws, rows, noised.steps)
-    # The same draw from its other end: never both, while the two rates are not above 1 together.
-    stays = keep_rate.hits(tf.bitwise.invert(draws), rows, noised.steps) & ~is_random
-    random_ids = symbols.random_ids(draw(key, "fragment.random_ids", rows))
+    """Masks, randomises or keeps each token at the positions `fragment` [F], which `partition` divides."""
+    draws = draw(key, "fragment.kind", partition)
+    is_random = random_rate.hits(draws, partition, noised.steps)
+    # Small draws make a token random and large ones keep it, so one draw cannot do both.
+    stays = keep_rate.hits(tf.bitwise.invert(draws), partition, noised.steps) & ~is_random
+    random_ids = symbols.random_ids(draw(key, "fragment.random_ids", partition))
     ids = tf.where(is_random, random_ids, symbols.mask_token)
     ops = tf.where(is_random, int(Op.RANDOM), int(Op.MASK))
 
-    def in_columns(values: tf.Tensor) -> tf.Tensor:
-        return put(values, run, tf.zeros_like(noised.ids, values.dtype))
+    def scattered(values: tf.Tensor) -> tf.Tensor:
+        """[F] to [N], with zeros elsewhere."""
+        return put(values, fragment, tf.zeros_like(noised.ids, values.dtype))
 
-    return write(noised, in_columns(~stays), in_columns(ids), in_columns(ops))
+    return write(noised, scattered(~stays), scattered(ids), scattered(ops))

@@ -1,11 +1,10 @@
-"""Text infilling: spans of tokens, of any length, each become one mask (Lewis et al. 2019, section 2.2).
+"""Text infilling: spans of tokens, of random lengths, each become one mask (Lewis et al. 2019, section 2.2).
 
-Where we differ from BART's released implementation, on purpose: its spans overlap, so that a rate of 0.3
-hides some 26.6 %, and its first token is hidden far too seldom. Here the budget is met in every example,
-spans never overlap, and every position is as likely to be hidden as any other; placement="overlap" gives
-the released behaviour.
+In BART's released code spans overlap, so that a rate of 0.3 hides about 26.6 %, and the first token is
+hidden far too rarely. Here the share is exact in every example, spans do not overlap, and every position is
+equally likely to be hidden; placement="overlap" reproduces the released behaviour.
 
-Legend of shapes: n columns, e examples, u units (tokens or words), k spans, z insertions.
+Shapes: E examples, N corrupted tokens, U units (tokens or words), K spans, Z insertions.
 """
 
 from collections.abc import Sequence
@@ -14,19 +13,10 @@ import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError, check_number
-from denoise_jax.corruption.rates import Rate, Schedule, check_budget
+from denoise_jax.corruption.rates import Rate, Schedule, check_rounding
 from denoise_jax.corruption.record import Corruption, Noised, Op, delete, insert, keep, write
-from denoise_jax.corruption.rows import (
-    Rows,
-    ascending,
-    changes,
-    distances,
-    occurrences,
-    put,
-    rows_of_sizes,
-    take,
-)
-from denoise_jax.corruption.spans import SpanLaw, span_law
+from denoise_jax.corruption.row_partition import RowPartition, bincount, changes, distances, put, sort, take
+from denoise_jax.corruption.span_lengths import SpanLengthDistribution, span_length_distribution
 from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.corruption.units import check_unit, units
 
@@ -45,157 +35,170 @@ def text_infilling(
     mask_random: float | Schedule = 0.0,
     zero_length_spans: bool = True,
     whole_word: bool = False,
-    budget: str = "ceil",
+    rounding: str = "ceil",
     placement: str = "roll",
 ) -> Corruption:
-    """Hide exactly `budget`(mask_prob x units) units in spans that do not overlap.
+    """Hides exactly `rounding`(mask_prob x units) units of each example in spans that do not overlap.
 
     Args:
-      mask_prob: share of the units (tokens, or words) that spans hide.
-      span_length, mean_span_length, max_span_length, span_length_weights: law of lengths in units, see
-        `spans.span_law`. The last span of an example is cut to meet the budget.
-      replace_length: 1 puts one mask for each span, 0 nothing at all, -1 one mask for each token.
-      mask_random: share of the masks that become a random token of text instead; with replace_length 1 such
-        a token stands for its whole span.
-      zero_length_spans: the empty spans that the law draws (Poisson alone draws any) become masks which
-        hide nothing, anywhere from before the first unit to after the last.
+      mask_prob: share of the units to hide.
+      span_length, mean_span_length, max_span_length, span_length_weights: distribution of span lengths, in
+        units, see `span_lengths.span_length_distribution`. The last span drawn is cut to meet the share.
+      replace_length: 1 replaces each span by one mask, 0 deletes it, -1 replaces each token by a mask.
+      mask_random: probability that a mask becomes a random token of text; with replace_length=1 the random
+        token takes the place of the span.
+      zero_length_spans: whether empty spans, which only the Poisson distribution has, insert a mask that
+        hides nothing, anywhere from before the first unit to after the last.
       whole_word: units are words instead of tokens.
-      budget: "ceil", "floor", "round" (halves up), or "stochastic" (exact in the mean).
-      placement: "roll" lays the units out as a ring, puts each span into a gap between units that stay
-        visible, all gaps alike, then turns the ring at random and opens it: every position is as likely to
-        be hidden as any other, and a span that lies over the opening becomes two. "uniform" does not turn,
-        so that no span is cut and the ends are hidden less often. "overlap" is what fairseq does: each span
-        starts at a unit of its own and runs on over the others to the end of the text at most, so that less
-        is hidden than the budget.
+      rounding: "ceil", "floor", "round" (half up) or "stochastic" (exact in the mean).
+      placement: "roll" arranges the units in a ring, inserts the spans uniformly at random into the gaps
+        between visible units, and cuts the ring open at a random point. Every position is equally likely to
+        be hidden; a span across the cut becomes two. "uniform" uses a line instead of a ring, which never
+        splits a span but hides the ends of a text less often. "overlap" is fairseq's: spans start at
+        different random units and may overlap or be cut by the end of the text, so less is hidden.
 
-    A span over protected tokens becomes one mask for each piece. A text of any length keeps at least one
-    token or mask, and one token if replace_length is 0; a text without units comes back as it was.
-    Raises CorruptionError for an option outside its bounds.
+    A span that contains protected tokens is split into one mask for each run between them. At least one token
+    or mask of a text is left, and with replace_length=0 at least one token. A text without units is returned
+    unchanged.
+
+    Raises CorruptionError for an option out of bounds.
     """
     rate, random_rate = Rate(mask_prob, "mask_prob"), Rate(mask_random, "mask_random")
-    check_budget(budget)
+    check_rounding(rounding)
     if placement not in PLACEMENTS:
         raise CorruptionError(f"placement={placement!r} is unknown; choose one of {', '.join(PLACEMENTS)}")
     check_number("replace_length", replace_length, -1, 1, must="be 1, 0 or -1", whole=True)
     unit = check_unit(symbols, "word" if whole_word else "token")
-    law = span_law(span_length, mean_span_length, max_span_length, span_length_weights)
-    with_insertions = law.zero > 0 and zero_length_spans
+    distribution = span_length_distribution(
+        span_length, mean_span_length, max_span_length, span_length_weights
+    )
+    with_insertions = distribution.zero > 0 and zero_length_spans
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
         u = units(symbols, noised, unit)
-        hide = rate.counts(u.rows.sizes, noised.steps, budget, key)
+        hide = rate.counts(u.partition.row_lengths, noised.steps, rounding, key)
         if replace_length == 0:
-            hide = tf.minimum(hide, tf.maximum(u.rows.sizes - 1, 0))
-        spans, lengths = _spans(hide, law, key)
-        if placement == "uniform":  # On a ring no span is the last; on a line the one cut may lie anywhere.
-            lengths = take(lengths, spans.order(draw(key, "infilling.order", spans)))
-        starts = _starts(u.rows, hide, spans, lengths, placement, key)
-        covering = u.spread(_covering(u.rows, spans, starts, lengths, placement, key))
-        collapsed = _collapse(symbols, noised, covering, replace_length, random_rate, key)
+            hide = tf.minimum(hide, tf.maximum(u.partition.row_lengths - 1, 0))
+        spans, lengths = _spans(hide, distribution, key)
+        if placement == "uniform":  # the span that was cut may be anywhere; on a ring it already is
+            lengths = take(lengths, spans.argsort(draw(key, "infilling.order", spans)))
+        starts = _starts(u.partition, hide, spans, lengths, placement, key)
+        span_ids = u.broadcast(_span_ids(u.partition, spans, starts, lengths, placement, key))
+        replaced = _replace(symbols, noised, span_ids, replace_length, random_rate, key)
         if not with_insertions:
-            return collapsed
-        zeros = spans.sum(law.zeros_before(draw(key, "infilling.zeros", spans)))
-        return _insert_masks(symbols, collapsed, rows_of_sizes(zeros), random_rate, key)
+            return replaced
+        count = spans.sum(distribution.zeros_before(draw(key, "infilling.zeros", spans)))
+        return _insert_masks(symbols, replaced, RowPartition.from_row_lengths(count), random_rate, key)
 
     return corrupt
 
 
-def _spans(hide: tf.Tensor, law: SpanLaw, key: tf.Tensor) -> tuple[Rows, tf.Tensor]:
-    """Rows of the k spans, and their lengths [k], at least 1, which sum to `hide` [e]; the last is cut."""
-    # No length is below 1, so `hide` of them suffice.
-    drawn = rows_of_sizes(hide)
-    lengths = law.lengths(draw(key, "infilling.lengths", drawn))
-    after = drawn.running_sum(lengths)
-    left = drawn.spread(hide) - (after - lengths)
-    used, spans = drawn.where(left > 0)
+def _spans(
+    hide: tf.Tensor, distribution: SpanLengthDistribution, key: tf.Tensor
+) -> tuple[RowPartition, tf.Tensor]:
+    """Draws spans until they hide `hide` [E] units, and cuts the last: their partition and lengths [K]."""
+    candidates = RowPartition.from_row_lengths(hide)  # enough, since every length is at least 1
+    lengths = distribution.lengths(draw(key, "infilling.lengths", candidates))
+    hidden_before = candidates.cumsum(lengths) - lengths
+    left = candidates.broadcast(hide) - hidden_before
+    used, spans = candidates.where(left > 0)
     return spans, tf.gather(tf.minimum(lengths, left), used)
 
 
 def _starts(
-    u: Rows, hide: tf.Tensor, spans: Rows, lengths: tf.Tensor, placement: str, key: tf.Tensor
+    u: RowPartition, hide: tf.Tensor, spans: RowPartition, lengths: tf.Tensor, placement: str, key: tf.Tensor
 ) -> tf.Tensor:
-    """First unit of each span before any turning: [k], counted through the window.
+    """First unit of each span, before the ring is turned: [K], indices into the units of the batch.
 
-    With "overlap" spans start at different units, in random order, so that the cut one lies anywhere;
-    otherwise starts ascend, and spans do not touch a unit twice.
+    With "overlap" the starts are distinct units in random order, so that the span that was cut may be
+    anywhere. Otherwise they ascend, and the spans are disjoint.
     """
     if placement == "overlap":
-        return tf.boolean_mask(u.order(draw(key, "infilling.places", u)), u.place < u.spread(spans.sizes))
-    # Visible units before each span. A ring of g units has g gaps, a line g + 1.
-    gaps = u.sizes - hide + (1 if placement == "uniform" else 0)
-    gap = draw(key, "infilling.places", spans) % spans.spread(tf.maximum(gaps, 1))
-    hidden_before = spans.running_sum(lengths) - lengths
-    return ascending(spans.spread(u.starts) + gap) + hidden_before
+        order = u.argsort(draw(key, "infilling.places", u))
+        return tf.boolean_mask(order, u.offsets < u.broadcast(spans.row_lengths))
+    # A ring of v visible units has v gaps, a line v + 1.
+    gaps = u.row_lengths - hide + (1 if placement == "uniform" else 0)
+    gap = draw(key, "infilling.places", spans) % spans.broadcast(tf.maximum(gaps, 1))
+    hidden_before = spans.cumsum(lengths) - lengths
+    return sort(spans.broadcast(u.row_starts) + gap) + hidden_before
 
 
-def _covering(
-    u: Rows, spans: Rows, starts: tf.Tensor, lengths: tf.Tensor, placement: str, key: tf.Tensor
+def _span_ids(
+    u: RowPartition,
+    spans: RowPartition,
+    starts: tf.Tensor,
+    lengths: tf.Tensor,
+    placement: str,
+    key: tf.Tensor,
 ) -> tf.Tensor:
-    """Number, from 1, of the span over each unit, 0 for those that stay visible: [u]."""
+    """The span that hides each unit, counted from 1, or 0 if it is visible: [U]."""
     if placement == "overlap":
-        return _covering_overlap(u, starts, tf.minimum(starts + lengths, spans.spread(u.starts + u.sizes)))
-    columns = rows_of_sizes(lengths)  # of the hidden units, in rows of spans
-    hidden, number = columns.place + columns.spread(starts), columns.of + 1
+        return _overlapping_span_ids(u, starts, tf.minimum(starts + lengths, spans.broadcast(u.row_limits)))
+    by_span = RowPartition.from_row_lengths(lengths)  # of the hidden units
+    hidden, span_ids = by_span.offsets + by_span.broadcast(starts), by_span.value_rowids + 1
     if placement == "roll":
-        own = rows_of_sizes(spans.sum(lengths))  # the same units in rows of examples
-        start = own.spread(u.starts)
-        turn = own.spread(draw(key, "infilling.turn") % tf.maximum(u.sizes, 1))
-        hidden = start + (hidden - start + turn) % own.spread(u.sizes)
-    return put(number, hidden, tf.zeros_like(u.of))
+        by_example = RowPartition.from_row_lengths(spans.sum(lengths))  # of the same units
+        start = by_example.broadcast(u.row_starts)
+        turn = by_example.broadcast(draw(key, "infilling.turn") % tf.maximum(u.row_lengths, 1))
+        hidden = start + (hidden - start + turn) % by_example.broadcast(u.row_lengths)
+    return put(span_ids, hidden, tf.zeros_like(u.value_rowids))
 
 
-def _covering_overlap(u: Rows, starts: tf.Tensor, ends: tf.Tensor) -> tf.Tensor:
-    """The same where spans may overlap, and then count as one."""
-    begun = occurrences(starts, u.columns)
-    depth = tf.cumsum(begun - occurrences(ends, u.columns))
-    # Where another span runs on, a start begins no span of its own.
-    number = tf.cumsum(tf.cast((begun > 0) & (depth == 1), tf.int32))
-    return tf.where(depth > 0, number, 0)
+def _overlapping_span_ids(u: RowPartition, starts: tf.Tensor, ends: tf.Tensor) -> tf.Tensor:
+    """Like `_span_ids`, for spans which may overlap and are then merged into one."""
+    started = bincount(starts, u.nvals)
+    depth = tf.cumsum(started - bincount(ends, u.nvals))
+    # A span that starts inside another one is part of it.
+    span_ids = tf.cumsum(tf.cast((started > 0) & (depth == 1), tf.int32))
+    return tf.where(depth > 0, span_ids, 0)
 
 
-def _collapse(
+def _replace(
     symbols: Symbols,
     noised: Noised,
-    covering: tf.Tensor,
+    span_ids: tf.Tensor,
     replace_length: int,
     random_rate: Rate,
     key: tf.Tensor,
 ) -> Noised:
-    """The record with the columns under a span (number `covering` [n], or 0) replaced."""
-    covered = covering > 0
+    """Replaces the hidden tokens, those whose entry of `span_ids` [N] is not 0."""
+    hidden = span_ids > 0
     if replace_length == 0:
-        return delete(noised, covered)
-    masked = write(noised, covered, symbols.mask_token, Op.MASK)
+        return delete(noised, hidden)
+    masked = write(noised, hidden, symbols.mask_token, Op.MASK)
     if replace_length == 1:
-        index, _ = noised.rows.where(~covered | changes(covering))
-        runs = distances(index, noised.rows.columns)  # nothing else is left out
-        masked, covered = keep(masked, index), take(covered, index)
-        masked = masked._replace(span=tf.where(covered, runs + 1, masked.span))
+        index, _ = noised.partition.where(~hidden | changes(span_ids))
+        lengths = distances(index, noised.partition.nvals)  # 1 for visible tokens
+        masked, hidden = keep(masked, index), take(hidden, index)
+        masked = masked._replace(span=tf.where(hidden, lengths + 1, masked.span))
     if random_rate.never:
         return masked
-    chosen = covered & random_rate.hits(draw(key, "infilling.random", masked.rows), masked.rows, masked.steps)
-    ids = symbols.random_ids(draw(key, "infilling.random_ids", masked.rows))
+    draws = draw(key, "infilling.random", masked.partition)
+    chosen = hidden & random_rate.hits(draws, masked.partition, masked.steps)
+    ids = symbols.random_ids(draw(key, "infilling.random_ids", masked.partition))
     return masked._replace(
         ids=tf.where(chosen, ids, masked.ids), op=tf.where(chosen, int(Op.RANDOM), masked.op)
     )
 
 
-def _insert_masks(symbols: Symbols, noised: Noised, rows: Rows, random_rate: Rate, key: tf.Tensor) -> Noised:
-    """The record with masks that hide nothing: as many as `rows` says, each into a gap, all gaps alike.
+def _insert_masks(
+    symbols: Symbols, noised: Noised, new: RowPartition, random_rate: Rate, key: tf.Tensor
+) -> Noised:
+    """Inserts Z masks that hide nothing, divided by `new` among examples, into gaps chosen uniformly.
 
-    The gaps are those around text and masks, from before an example's first to after its last.
+    The gaps are those between text and masks, before the first of them and after the last.
     """
-    columns, own = noised.rows.where(
+    positions, partition = noised.partition.where(
         symbols.eligible(noised) | (noised.op == Op.MASK) | (noised.op == Op.RANDOM)
     )
-    gap = draw(key, "infilling.insertions", rows) % rows.spread(own.sizes + 1)
-    gap = ascending(gap + rows.spread(own.starts + tf.range(own.count)))  # a row of g columns has g + 1 gaps
-    place = gap - rows.spread(own.starts + tf.range(own.count))
-    after = place == rows.spread(own.sizes)
-    neighbour = rows.spread(own.starts) + place - tf.cast(after, tf.int32)
-    before = tf.gather(columns, neighbour) + tf.cast(after, tf.int32)
+    first_gap = new.broadcast(partition.row_starts + tf.range(partition.nrows))  # each row has one gap more
+    gap = draw(key, "infilling.insertions", new) % new.broadcast(partition.row_lengths + 1)
+    gap = sort(gap + first_gap) - first_gap
+    at_end = tf.cast(gap == new.broadcast(partition.row_lengths), tf.int32)
+    neighbour = new.broadcast(partition.row_starts) + gap - at_end
+    before = tf.gather(positions, neighbour) + at_end
     ids = tf.fill(tf.shape(before), symbols.mask_token)
     if not random_rate.never:
-        chosen = random_rate.hits(draw(key, "infilling.random_insertions", rows), rows, noised.steps)
-        ids = tf.where(chosen, symbols.random_ids(draw(key, "infilling.inserted_ids", rows)), ids)
-    return insert(noised, before, rows, ids)
+        chosen = random_rate.hits(draw(key, "infilling.random_insertions", new), new, noised.steps)
+        ids = tf.where(chosen, symbols.random_ids(draw(key, "infilling.inserted_ids", new)), ids)
+    return insert(noised, before, new, ids)

@@ -1,17 +1,17 @@
-"""Token insertion: tokens that belong to nothing, for the model to throw out (fairseq's `insert` option).
+"""Token insertion: new tokens, not in the target, that the model must drop (fairseq's `insert`).
 
-Where we differ from fairseq, on purpose: its number of random tokens is rounded up, so that a single
-insertion is random always and the mask never; here each is random by itself.
+fairseq rounds up the number of random tokens among the insertions, so that a single insertion is never a
+mask; here each insertion is random independently.
 
-Legend of shapes: n columns, e examples, z insertions.
+Shapes: E examples, C tokens between which tokens may be inserted, Z insertions.
 """
 
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import draw
-from denoise_jax.corruption.rates import Rate, Schedule, check_budget
+from denoise_jax.corruption.rates import Rate, Schedule, check_rounding
 from denoise_jax.corruption.record import Corruption, Noised, Op, insert
-from denoise_jax.corruption.rows import Rows, rows_of_sizes, take
+from denoise_jax.corruption.row_partition import RowPartition, take
 from denoise_jax.corruption.symbols import Symbols
 
 
@@ -20,44 +20,48 @@ def token_insertion(
     *,
     insert_prob: float | Schedule = 0.1,
     mask_random: float | Schedule = 0.1,
-    budget: str = "ceil",
+    rounding: str = "ceil",
 ) -> Corruption:
-    """Insert exactly `budget`(insert_prob x tokens) new tokens, every pattern of new and old alike.
+    """Inserts exactly `rounding`(insert_prob x tokens) tokens at random positions.
 
     Args:
-      insert_prob: number of new tokens as a share of the tokens of text.
-      mask_random: probability that a new token is a random token of text instead of the mask.
-      budget: "ceil", "floor", "round" (halves up), or "stochastic" (exact in the mean).
+      insert_prob: number of insertions as a share of the tokens of text.
+      mask_random: probability that an insertion is a random token of text instead of the mask.
+      rounding: "ceil", "floor", "round" (half up) or "stochastic" (exact in the mean).
 
-    With m new tokens among n old ones each of the C(n + m, m) patterns is as likely as any other. The old
-    ones are text and what noise wrote in its place: new tokens stand from before the first of them to after
-    the last, never outside a start or an end of text. At a symbol between two of them they stand behind it.
-    A text without tokens comes back as it was. Raises CorruptionError for an option outside its bounds.
+    All arrangements of the inserted tokens among the existing ones are equally likely. Tokens are inserted
+    between text tokens and those that noise wrote in their place, before the first and after the last of
+    them, but never outside the start or end of text. A special token between two text tokens stays next to
+    the first one: insertions go after it. A text without tokens is returned unchanged.
+
+    Raises CorruptionError for an option out of bounds.
     """
     rate, random_rate = Rate(insert_prob, "insert_prob"), Rate(mask_random, "mask_random")
-    check_budget(budget)
+    check_rounding(rounding)
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
         eligible = symbols.eligible(noised)
-        new = rate.counts(noised.rows.sum(eligible), noised.steps, budget, key)  # [e]
+        count = rate.counts(noised.partition.sum(eligible), noised.steps, rounding, key)  # [E]
         written = (noised.op == Op.MASK) | (noised.op == Op.RANDOM) | (noised.op == Op.INSERT)
-        columns, old = noised.rows.where(eligible | written)
-        before, rows = _places(columns, old, new, key)
-        random = random_rate.hits(draw(key, "insertion.random", rows), rows, noised.steps)
-        ids = symbols.random_ids(draw(key, "insertion.random_ids", rows))
-        return insert(noised, before, rows, tf.where(random, ids, symbols.mask_token))
+        existing, partition = noised.partition.where(eligible | written)
+        before, new = _positions(existing, partition, count, key)
+        random = random_rate.hits(draw(key, "insertion.random", new), new, noised.steps)
+        ids = symbols.random_ids(draw(key, "insertion.random_ids", new))
+        return insert(noised, before, new, tf.where(random, ids, symbols.mask_token))
 
     return corrupt
 
 
-def _places(columns: tf.Tensor, old: Rows, new: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, Rows]:
-    """Column before which each insertion stands [z], ascending, and the rows of the insertions.
+def _positions(
+    existing: tf.Tensor, partition: RowPartition, count: tf.Tensor, key: tf.Tensor
+) -> tuple[tf.Tensor, RowPartition]:
+    """The position that each insertion goes before, [Z] ascending, and the partition of the insertions.
 
-    `columns` [c], in rows `old`, are those between which `new` [e] insertions are put.
+    `existing` [C], divided by `partition`, are the positions among which count [E] tokens are inserted.
     """
-    both = rows_of_sizes(old.sizes + new)
-    index, rows = both.where(both.choose(new, draw(key, "insertion.places", both)))
-    passed = take(both.place, index) - rows.place  # old columns to the left
-    at_end = tf.cast(passed == rows.spread(old.sizes), tf.int32)
-    neighbour = take(columns, rows.spread(old.starts) + passed - at_end)
-    return neighbour + at_end, rows
+    both = RowPartition.from_row_lengths(partition.row_lengths + count)
+    index, new = both.where(both.choose(count, draw(key, "insertion.places", both)))
+    existing_before = take(both.offsets, index) - new.offsets
+    at_end = tf.cast(existing_before == new.broadcast(partition.row_lengths), tf.int32)
+    neighbour = take(existing, new.broadcast(partition.row_starts) + existing_before - at_end)
+    return neighbour + at_end, new

@@ -1,4 +1,4 @@
-"""Checks of options when a corruption is built, so that each mistake is told by its field and value."""
+"""Checks of options at the time a corruption is built, so that an error names the field and its value."""
 
 import numbers
 import sys
@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 from denoise_jax.errors import UserError
 
-MAX_TOKENS = 2**24  # that an option may ask for in one text
+MAX_TOKENS = 2**24  # per text, for every option that counts tokens
 
 
 class CorruptionError(UserError):
-    """A mistake in a corruption's options, told in one line with the field, the value and the remedy."""
+    """An invalid option of a corruption; the message names the field, the value and the remedy."""
 
 
 def check_number(
@@ -22,26 +22,26 @@ def check_number(
     must: str,
     whole: bool = False,
 ) -> float:
-    """`value`, a number in least ... most; with `whole` an int, and 3.0 will do for 3.
+    """Returns `value` if it is a number in least ... most; with `whole`, as an int, where 3.0 counts as 3.
 
-    Raises CorruptionError, "`field`=`value` must `must`", for a number outside, for nan and infinity, and for
-    what is no number: text, None, a flag.
+    Raises CorruptionError, "`field`=`value` must `must`", for other numbers, NaN and infinity, and for values
+    that are not numbers: text, None, a bool.
     """
     if not _is_number(value):
-        raise CorruptionError(f"{field}={value!r} must {must}; a {type(value).__name__} is no number")
+        raise CorruptionError(f"{field}={value!r} must {must}, but a {type(value).__name__} is not a number")
     if not least <= value <= most or (whole and value % 1):
         raise CorruptionError(f"{field}={value} must {must}")
     return int(value) if whole else value
 
 
 def check_weights(field: str, weights: Iterable[float]) -> tuple[float, ...]:
-    """The weights, in proportion to which one of several is chosen.
+    """Returns the weights of a random choice as floats.
 
     Raises CorruptionError, naming `field`, unless they are finite numbers, none negative and not all 0.
     """
     weights = tuple(weights) if isinstance(weights, Iterable) else weights
-    known = isinstance(weights, tuple) and all(_is_number(weight) and weight >= 0 for weight in weights)
-    if not known or not 0 < sum(weights) <= sys.float_info.max:
+    valid = isinstance(weights, tuple) and all(_is_number(weight) and weight >= 0 for weight in weights)
+    if not valid or not 0 < sum(weights) <= sys.float_info.max:
         raise CorruptionError(f"{field}={weights!r} must be finite numbers, none negative, and not all 0")
     return tuple(map(float, weights))
 

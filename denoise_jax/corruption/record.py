@@ -1,30 +1,31 @@
-"""The record that all noise reads and writes: a window of corrupted texts, and where each token came from.
+"""The record that every corruption reads and returns: a batch of corrupted texts with token provenance.
 
-Legend of shapes: e examples, n corrupted tokens, m target tokens, t tokens that the decoder writes; each
-of the last three counts all examples of the window, laid end to end (see `rows`). Columns are int32.
+Shapes: E examples, N corrupted tokens, M target tokens, T output tokens (those that the decoder writes);
+N, M and T each count the tokens of the whole batch, flattened (see `row_partition`). K tokens are selected
+and Z inserted. Tensors are int32 unless stated otherwise.
 """
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from denoise_jax.corruption.rows import Rows, put, rows_of_examples, rows_of_sizes, take
+from denoise_jax.corruption.row_partition import RowPartition, put, take
 
 
 class Op(enum.IntEnum):
-    """What made a token of the corrupted text."""
+    """How a corrupted token came about."""
 
-    KEEP = 1  # it is the target token
-    MASK = 2  # a mask that stands for hidden tokens
-    INSERT = 3  # a mask or another token that stands for nothing
-    RANDOM = 4  # another token in the place of the target's
-    SENTINEL = 5  # a symbol that marks a place, or stands for hidden tokens under a name of its own
+    KEEP = 1  # copied from the target
+    MASK = 2  # a mask in place of hidden tokens
+    INSERT = 3  # a mask or random token that corresponds to nothing in the target
+    RANDOM = 4  # a random token in place of hidden tokens
+    SENTINEL = 5  # a special token that marks a position or, like T5's sentinels, takes a span's place
 
 
 class TargetNoise(enum.IntEnum):
-    """What became of a token of the target; each position is exactly one of these."""
+    """What happened to a target token."""
 
     VISIBLE = 1  # it is in the corrupted text
     COVERED = 2  # a mask, a sentinel or a random token takes its place
@@ -32,52 +33,53 @@ class TargetNoise(enum.IntEnum):
 
 
 class Noised(NamedTuple):
-    """A window of examples under noise.
+    """A batch of examples with noise applied.
 
-    Sources count from 1 through the targets of the whole window; `split` counts them anew in each example.
-    `source` and `span` describe a column as it stood when its noise was put on. A mask hides `span - 1`
-    tokens which were neighbours then: the first of them is target token `source`; the others are the next
-    target tokens but for those deleted before, unless an earlier member of the chain moved text, in which
-    case they are those that followed in the moved order. An insertion's source is that of the token it
-    stands before, or the one past its example's last. So `span - 1`, summed over an example, is its length
-    less its deleted tokens, after any chain; and the sources of KEEP columns are exactly the VISIBLE
-    positions, each once.
+    `source` is a 1-based position in the flattened targets of the whole batch; `split` makes it relative to
+    the example. `source` and `span` of a token are fixed by the noise that wrote it: a mask hides `span - 1`
+    tokens that were adjacent at that time. The first of these is target token `source`; the others are the
+    target tokens after it that had not been deleted, or, if an earlier member of a chain moved text, the
+    ones that followed in the reordered text. The source of an insertion is that of the token it was inserted
+    before, or one past the last target token at the end of an example.
 
-    What the decoder writes, `outputs`, is the target itself for all corruptions but those that ask for a
-    part of it (span corruption, prefix LM and their kin).
+    After any chain of corruptions, `span - 1` summed over an example is the number of its target tokens that
+    are not DELETED, and the sources of its KEEP tokens are exactly its VISIBLE positions, each once.
+
+    `outputs` are the targets themselves unless a corruption, such as span corruption or prefix LM, has the
+    decoder write only part of them.
     """
 
-    ids: tf.Tensor  # [n] corrupted token ids
-    source: tf.Tensor  # [n] target position
-    span: tf.Tensor  # [n] tokens stood for, plus one: 2 kept, L + 1 mask over L, 1 inserted
-    op: tf.Tensor  # [n] Op
-    rows: Rows  # of the n corrupted tokens
-    targets: tf.Tensor  # [m] the clean token ids
-    sentence_ids: tf.Tensor  # [m] sentence of each target token, ascending through the window
-    target_noise: tf.Tensor  # [m] TargetNoise
-    target_rows: Rows  # of the m target tokens
-    outputs: tf.Tensor  # [t] ids that the decoder writes
-    output_source: tf.Tensor  # [t] target position of each; a sentinel's is that of the token behind it
-    output_rows: Rows  # of the t tokens
-    steps: tf.Tensor  # int64 [e] training step that each example is for; read by schedules
+    ids: tf.Tensor  # [N] corrupted token ids
+    source: tf.Tensor  # [N] target position
+    span: tf.Tensor  # [N] 1 + number of target tokens represented: 2 kept, L + 1 mask over L, 1 inserted
+    op: tf.Tensor  # [N] Op
+    partition: RowPartition  # of the N corrupted tokens
+    targets: tf.Tensor  # [M] clean token ids
+    sentence_ids: tf.Tensor  # [M] sentence of each target token, ascending through the batch
+    target_noise: tf.Tensor  # [M] TargetNoise
+    target_partition: RowPartition  # of the M target tokens
+    outputs: tf.Tensor  # [T] ids that the decoder writes
+    output_source: tf.Tensor  # [T] target position of each; for a sentinel, that of the token after it
+    output_partition: RowPartition  # of the T output tokens
+    steps: tf.Tensor  # [E] int64 training step at which the example will be used; read by schedules
 
 
 Corruption = Callable[[Noised, tf.Tensor], Noised]
-"""(record, keys) → record; the keys are int64 [e], one for each example."""
+"""(record, keys) -> record, where keys are int64 [E], one for each example."""
 
 
-def writing(corruption: Corruption) -> Corruption:
-    """The corruption, marked as one that says what the decoder writes; see `writes`."""
-    corruption.writes = True
+def output_setter(corruption: Corruption) -> Corruption:
+    """Marks a corruption that chooses what the decoder writes; see `sets_outputs`."""
+    corruption.sets_outputs = True
     return corruption
 
 
-def writes(corruption: Corruption) -> bool:
-    """Whether a corruption says what the decoder writes, instead of leaving it the whole text."""
-    return getattr(corruption, "writes", False)
+def sets_outputs(corruption: Corruption) -> bool:
+    """Whether a corruption chooses what the decoder writes, which is otherwise the full text."""
+    return getattr(corruption, "sets_outputs", False)
 
 
-LAST_STEP = 2**31 - 1  # the step of text that no training asks for: every schedule has reached its end
+LAST_STEP = 2**31 - 1  # the step of text outside of training, where every schedule has reached its end
 
 
 def clean(
@@ -85,76 +87,81 @@ def clean(
     sentence_ids: tf.Tensor | tf.RaggedTensor | None = None,
     steps: tf.Tensor | None = None,
 ) -> Noised:
-    """The record before any noise.
+    """Returns the record of texts without noise.
 
     Args:
-      texts: ids; one text [m], or a window of them [e, m], ragged or not.
-      sentence_ids: sentence of each token, of the same shape; neighbours with the same number in the same
-        text are one sentence. Default: each text is one.
-      steps: training step that each text is for, int64 [e]; default: schedules are at their end.
+      texts: token ids of one text [M], or of a batch of texts, dense or ragged [E, None].
+      sentence_ids: sentence of each token, in the shape of `texts`; adjacent tokens of a text with equal ids
+        form a sentence. By default each text is one sentence.
+      steps: int64 [E], training step at which each text will be used. By default schedules are at their end.
     """
-    rows, targets = _flat(texts)
-    numbers = tf.zeros_like(targets) if sentence_ids is None else _flat(sentence_ids)[1]
-    changed = (numbers[1:] != numbers[:-1]) | (rows.of[1:] != rows.of[:-1])
-    sentences = tf.concat([tf.ones_like(targets[:1]), 1 + tf.cumsum(tf.cast(changed, tf.int32))], 0)
-    places, ones = tf.range(1, rows.columns + 1), tf.ones_like(targets)
+    partition, targets = _flat(texts)
+    ids = tf.zeros_like(targets) if sentence_ids is None else _flat(sentence_ids)[1]
+    changed = (ids[1:] != ids[:-1]) | (partition.value_rowids[1:] != partition.value_rowids[:-1])
+    ascending_ids = tf.concat([tf.ones_like(targets[:1]), 1 + tf.cumsum(tf.cast(changed, tf.int32))], 0)
+    positions, ones = tf.range(1, partition.nvals + 1), tf.ones_like(targets)
     return Noised(
         ids=targets,
-        source=places,
+        source=positions,
         span=2 * ones,
         op=ones * Op.KEEP,
-        rows=rows,
+        partition=partition,
         targets=targets,
-        sentence_ids=sentences,
+        sentence_ids=ascending_ids,
         target_noise=ones * TargetNoise.VISIBLE,
-        target_rows=rows,
+        target_partition=partition,
         outputs=targets,
-        output_source=places,
-        output_rows=rows,
-        steps=tf.fill([rows.count], tf.constant(LAST_STEP, tf.int64)) if steps is None else steps,
+        output_source=positions,
+        output_partition=partition,
+        steps=tf.fill([partition.nrows], tf.constant(LAST_STEP, tf.int64)) if steps is None else steps,
     )
 
 
 def split(noised: Noised) -> dict[str, tf.RaggedTensor]:
-    """The columns of each example, ragged int32 [e, n], [e, m] or [e, t]; sources count from 1 in each."""
+    """Returns the fields per example, ragged int32 [E, None]; sources are relative to the example, from 1."""
 
-    def ragged(rows: Rows, values: tf.Tensor) -> tf.RaggedTensor:
-        return tf.RaggedTensor.from_row_lengths(values, rows.sizes, validate=False)
+    def ragged(partition: RowPartition, values: tf.Tensor) -> tf.RaggedTensor:
+        return tf.RaggedTensor.from_row_lengths(values, partition.row_lengths, validate=False)
 
-    def own(rows: Rows, source: tf.Tensor) -> tf.RaggedTensor:
-        return ragged(rows, source - tf.gather(noised.target_rows.starts, rows.of))
+    def relative(partition: RowPartition, source: tf.Tensor) -> tf.RaggedTensor:
+        start = tf.gather(noised.target_partition.row_starts, partition.value_rowids)
+        return ragged(partition, source - start)
 
     return {
-        "ids": ragged(noised.rows, noised.ids),
-        "source": own(noised.rows, noised.source),
-        "span": ragged(noised.rows, noised.span),
-        "op": ragged(noised.rows, noised.op),
-        "targets": ragged(noised.target_rows, noised.targets),
-        "target_noise": ragged(noised.target_rows, noised.target_noise),
-        "outputs": ragged(noised.output_rows, noised.outputs),
-        "output_source": own(noised.output_rows, noised.output_source),
+        "ids": ragged(noised.partition, noised.ids),
+        "source": relative(noised.partition, noised.source),
+        "span": ragged(noised.partition, noised.span),
+        "op": ragged(noised.partition, noised.op),
+        "targets": ragged(noised.target_partition, noised.targets),
+        "target_noise": ragged(noised.target_partition, noised.target_noise),
+        "outputs": ragged(noised.output_partition, noised.outputs),
+        "output_source": relative(noised.output_partition, noised.output_source),
     }
 
 
 def permute(noised: Noised, index: tf.Tensor) -> Noised:
-    """Column k becomes the old column index[k]; no column leaves its example: the rows stay as they are."""
-    ids, source, span, op = (take(column, index) for column in noised[:4])
+    """Puts token index[k] at position k, index [N]. Tokens must stay within their example."""
+    ids, source, span, op = (take(field, index) for field in noised[:4])
     return noised._replace(ids=ids, source=source, span=span, op=op)
 
 
-def rearrange(noised: Noised, columns: tf.Tensor, moved: tf.Tensor) -> Noised:
-    """The columns `columns` [c] become the old columns moved [c], the same ones in another order."""
-    return permute(noised, put(moved, columns, tf.range(noised.rows.columns)))
+def rearrange(noised: Noised, positions: tf.Tensor, moved: tf.Tensor) -> Noised:
+    """Puts token moved[k] at positions[k]; both are [K] and hold the same positions."""
+    return permute(noised, put(moved, positions, tf.range(noised.partition.nvals)))
 
 
 def keep(noised: Noised, index: tf.Tensor) -> Noised:
-    """Only the columns `index` [k], ascending, without a word about what became of the others."""
-    of = take(noised.rows.of, index)
-    return permute(noised, index)._replace(rows=rows_of_examples(of, noised.rows.count))
+    """Keeps only the tokens at `index` [K], ascending. `target_noise` is left for the caller to update."""
+    rowids = take(noised.partition.value_rowids, index)
+    partition = RowPartition.from_value_rowids(rowids, noised.partition.nrows)
+    return permute(noised, index)._replace(partition=partition)
 
 
 def write(noised: Noised, where: tf.Tensor, ids: tf.Tensor | int, op: tf.Tensor | int) -> Noised:
-    """Other ids and ops where `where` (bool [n]) is set, in KEEP columns only; their targets are hidden."""
+    """Overwrites ids and ops where `where` (bool [N]) is set, which covers the targets of these tokens.
+
+    Only KEEP tokens may be overwritten; `ids` and `op` are scalars or [N].
+    """
     return noised._replace(
         ids=tf.where(where, ids, noised.ids),
         op=tf.where(where, op, noised.op),
@@ -163,127 +170,74 @@ def write(noised: Noised, where: tf.Tensor, ids: tf.Tensor | int, op: tf.Tensor 
 
 
 def delete(noised: Noised, where: tf.Tensor) -> Noised:
-    """Without the columns where `where` (bool [n]) is set, all KEEP; their targets are deleted."""
-    index, _ = noised.rows.where(~where)
+    """Deletes the tokens where `where` (bool [N]) is set, and with them their targets; all must be KEEP."""
+    index, _ = noised.partition.where(~where)
     return keep(noised, index)._replace(target_noise=_marked(noised, where, TargetNoise.DELETED))
 
 
 def truncate(noised: Noised, limit: int) -> Noised:
-    """Without the columns past the first `limit` of each example; targets that only they showed are deleted.
+    """Cuts each example after `limit` corrupted tokens; the targets of KEEP tokens that are cut are DELETED.
 
-    Tokens that a lost mask stood for stay hidden: with the mask its account of them is lost.
+    Targets of a mask that is cut remain COVERED: without the mask nothing records which ones they were.
     """
-    lost = noised.rows.place >= limit
-    index, _ = noised.rows.where(~lost)
-    gone = _marked(noised, lost & (noised.op == Op.KEEP), TargetNoise.DELETED)
-    return keep(noised, index)._replace(target_noise=gone)
+    cut = noised.partition.offsets >= limit
+    index, _ = noised.partition.where(~cut)
+    target_noise = _marked(noised, cut & (noised.op == Op.KEEP), TargetNoise.DELETED)
+    return keep(noised, index)._replace(target_noise=target_noise)
 
 
-def insert(noised: Noised, before: tf.Tensor, rows: Rows, ids: tf.Tensor, op: int = Op.INSERT) -> Noised:
-    """With z new columns that stand for nothing: ids [z], before the old columns `before` [z], ascending.
+def insert(
+    noised: Noised, before: tf.Tensor, partition: RowPartition, ids: tf.Tensor, op: int = Op.INSERT
+) -> Noised:
+    """Inserts Z tokens that correspond to nothing in the target.
 
-    `rows` deals them out to examples, in order; at the end of an example `before` is one past its last
-    column. They keep their order among themselves.
+    Args:
+      before: [Z] position that each is inserted before, ascending; at the end of an example, one past its
+        last token. Tokens inserted at one position stay in order.
+      partition: of the Z tokens into examples.
+      ids: [Z].
     """
-    columns = noised.rows.columns + tf.size(before)
     new = before + tf.range(tf.size(before))
-    is_new = put(tf.fill(tf.shape(new), True), new, tf.zeros([columns], bool))
+    total = noised.partition.nvals + tf.size(before)
+    is_new = put(tf.fill(tf.shape(new), True), new, tf.zeros([total], bool))
     old = tf.cast(tf.where(~is_new)[:, 0], tf.int32)
-    past = rows.spread(noised.target_rows.starts + noised.target_rows.sizes) + 1
-    inside = before < rows.spread(noised.rows.starts + noised.rows.sizes)
-    behind = tf.gather(tf.concat([noised.source, [0]], 0), before)
-    added = (ids, tf.where(inside, behind, past), tf.ones_like(ids), tf.fill(tf.shape(ids), int(op)))
+    past_end = partition.broadcast(noised.target_partition.row_limits) + 1
+    inside = before < partition.broadcast(noised.partition.row_limits)
+    next_source = tf.gather(tf.concat([noised.source, [0]], 0), before)
+    added = (ids, tf.where(inside, next_source, past_end), tf.ones_like(ids), tf.fill(tf.shape(ids), int(op)))
     merged = (tf.dynamic_stitch([old, new], pair) for pair in zip(noised[:4], added, strict=True))
-    return Noised(*merged, rows_of_sizes(noised.rows.sizes + rows.sizes), *noised[5:])
+    row_lengths = noised.partition.row_lengths + partition.row_lengths
+    return Noised(*merged, RowPartition.from_row_lengths(row_lengths), *noised[5:])
 
 
-def select(noised: Noised, examples: tf.Tensor) -> Noised:
-    """The record of the examples numbered `examples` [k], ascending."""
-    chosen = tf.scatter_nd(examples[:, tf.newaxis], tf.ones_like(examples) > 0, noised.rows.count[tf.newaxis])
-
-    def part(rows: Rows) -> tuple[tf.Tensor, Rows]:
-        index, _ = rows.where(rows.spread(chosen))
-        return index, rows_of_sizes(tf.gather(rows.sizes, examples))
-
-    (columns, rows), (places, target_rows), (written, output_rows) = map(part, _every_rows(noised))
-    shifts = target_rows.starts - tf.gather(noised.target_rows.starts, examples)
-    taken = permute(noised, columns)
-    return Noised(
-        *taken._replace(source=taken.source + rows.spread(shifts))[:4],
-        rows,
-        *(tf.gather(column, places) for column in noised[5:8]),
-        target_rows,
-        tf.gather(noised.outputs, written),
-        tf.gather(noised.output_source, written) + output_rows.spread(shifts),
-        output_rows,
-        tf.gather(noised.steps, examples),
-    )
-
-
-def join(parts: Sequence[Noised], examples: Sequence[tf.Tensor]) -> Noised:
-    """One record of several: example k of part p becomes example examples[p][k]; each number occurs once."""
-    numbers = tf.concat(examples, 0)
-
-    def place(own: Sequence[Rows]) -> tuple[tf.Tensor, Rows]:
-        """For each column of the joined rows its index in the parts laid end to end."""
-        parts_rows = rows_of_sizes(tf.concat([rows.sizes for rows in own], 0))
-        joined = rows_of_sizes(tf.scatter_nd(numbers[:, tf.newaxis], parts_rows.sizes, tf.shape(numbers)))
-        goes_to = parts_rows.spread(tf.gather(joined.starts, numbers)) + parts_rows.place
-        index = tf.scatter_nd(goes_to[:, tf.newaxis], tf.range(joined.columns), tf.shape(goes_to))
-        return index, joined
-
-    every = zip(*map(_every_rows, parts), strict=True)
-    (columns, rows), (places, target_rows), (written, output_rows) = map(place, every)
-
-    def joined(field: str, index: tf.Tensor) -> tf.Tensor:
-        return tf.gather(tf.concat([getattr(part, field) for part in parts], 0), index)
-
-    def joined_source(field: str, of: str, index: tf.Tensor, to: Rows) -> tf.Tensor:
-        own = [getattr(part, field) - getattr(part, of).spread(part.target_rows.starts) for part in parts]
-        return tf.gather(tf.concat(own, 0), index) + to.spread(target_rows.starts)
-
-    return Noised(
-        ids=joined("ids", columns),
-        source=joined_source("source", "rows", columns, rows),
-        span=joined("span", columns),
-        op=joined("op", columns),
-        rows=rows,
-        targets=joined("targets", places),
-        sentence_ids=joined("sentence_ids", places),
-        target_noise=joined("target_noise", places),
-        target_rows=target_rows,
-        outputs=joined("outputs", written),
-        output_source=joined_source("output_source", "output_rows", written, output_rows),
-        output_rows=output_rows,
-        steps=tf.scatter_nd(
-            numbers[:, tf.newaxis], tf.concat([part.steps for part in parts], 0), tf.shape(numbers)
-        ),
-    )
+def sentence_of(noised: Noised, positions: tf.Tensor, partition: RowPartition) -> tf.Tensor:
+    """Sentence id of the source of each token at `positions` [K], which `partition` divides: [K]."""
+    # The source of an insertion at the end of an example is past its last token: the last sentence counts.
+    last = partition.broadcast(noised.target_partition.row_limits)
+    return take(noised.sentence_ids, tf.minimum(take(noised.source, positions), last) - 1)
 
 
 def replay(noised: Noised, mask_token: int) -> tf.Tensor:
-    """Corrupted ids [n], rebuilt from targets and provenance; equal to `noised.ids` after any chain.
+    """Rebuilds the corrupted ids [N] from targets and provenance; they equal `noised.ids` after any chain.
 
-    Kept tokens are read from the target, masks are the mask; random tokens, insertions and sentinels are
-    told by nothing but themselves.
+    Kept tokens are read from the targets and masks are `mask_token`; random tokens, insertions and sentinels
+    are recorded nowhere but in `ids` and are taken from there.
     """
     kept = take(tf.concat([noised.targets, [0]], 0), noised.source - 1)
     return tf.where(noised.op == Op.KEEP, kept, tf.where(noised.op == Op.MASK, mask_token, noised.ids))
 
 
-def _every_rows(noised: Noised) -> tuple[Rows, Rows, Rows]:
-    return noised.rows, noised.target_rows, noised.output_rows
-
-
-def _flat(texts: tf.Tensor | tf.RaggedTensor) -> tuple[Rows, tf.Tensor]:
+def _flat(texts: tf.Tensor | tf.RaggedTensor) -> tuple[RowPartition, tf.Tensor]:
     if isinstance(texts, tf.Tensor) and texts.shape.rank == 2:
         texts = tf.RaggedTensor.from_tensor(texts)
     if isinstance(texts, tf.RaggedTensor):
-        return rows_of_sizes(tf.cast(texts.row_lengths(), tf.int32)), tf.cast(texts.flat_values, tf.int32)
-    return rows_of_sizes(tf.size(texts)[tf.newaxis]), tf.cast(texts, tf.int32)
+        row_lengths, ids = tf.cast(texts.row_lengths(), tf.int32), texts.flat_values
+    else:
+        row_lengths, ids = tf.size(texts)[tf.newaxis], texts
+    return RowPartition.from_row_lengths(row_lengths), tf.cast(ids, tf.int32)
 
 
 def _marked(noised: Noised, where: tf.Tensor, noise: TargetNoise) -> tf.Tensor:
-    """`target_noise` [m] with `noise` for the targets of the KEEP columns where `where` (bool [n]) is set."""
-    places = take(noised.source, tf.cast(tf.where(where)[:, 0], tf.int32)) - 1
-    return put(tf.fill(tf.shape(places), int(noise)), places, noised.target_noise)
+    """`target_noise` [M] with `noise` at the targets of the KEEP tokens where `where` (bool [N]) is set."""
+    positions = take(noised.source, tf.cast(tf.where(where)[:, 0], tf.int32)) - 1
+    return put(tf.fill(tf.shape(positions), int(noise)), positions, noised.target_noise)

@@ -1,10 +1,9 @@
-"""Document rotation: a text begins at a token of its middle, and what stood before follows its end.
+"""Document rotation: a text is rotated to begin with a random token (Lewis et al. 2019, section 2.2).
 
-Lewis et al. 2019, section 2.2: a token is chosen uniformly and the text is rotated to begin with it, so one
-of n pivots leaves the text as it was. In fairseq's released code two do, and so its identity is twice as
-likely as any other. The sentinel is ours: BART marks nothing.
+The token is chosen uniformly, so one of the n choices leaves a text of n tokens unchanged. In fairseq's
+released code two do. The marker is an addition of this library; BART has none.
 
-Legend of shapes: n columns, c of which move; e examples.
+Shapes: E examples, C movable tokens.
 """
 
 import operator
@@ -14,8 +13,8 @@ import tensorflow as tf
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Rate, Schedule
-from denoise_jax.corruption.record import Corruption, Noised, Op, insert, rearrange
-from denoise_jax.corruption.rows import Rows, changes, rows_of_sizes, take
+from denoise_jax.corruption.record import Corruption, Noised, Op, insert, rearrange, sentence_of
+from denoise_jax.corruption.row_partition import RowPartition, changes, take
 from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.corruption.units import UNITS, check_unit, units
 
@@ -27,85 +26,90 @@ def document_rotation(
     sentinel: bool | int = False,
     unit: str = "token",
 ) -> Corruption:
-    """Rotate each text, with probability `rotate_prob`, to begin with a unit of it, all alike.
+    """Rotates each text, with probability `rotate_prob`, to begin with a uniformly random unit.
 
     Args:
       rotate_prob: probability for each text, independently.
-      sentinel: a symbol put before the token with which the text began, in every text that is rotated, also
-        where the pivot is the first unit; True: `symbols.rotation_token`; an int: that id; False: none.
-      unit: what a text may begin with: "token", "word", or "sentence" (the record's `sentence_ids`; where
-        earlier noise has mixed sentences, a token whose left neighbour is of another one).
+      sentinel: id inserted before the token with which the text originally began, in every text that is
+        rotated, even if the random unit is the first one. True uses `symbols.rotation_token`, False inserts
+        nothing.
+      unit: "token", "word" or "sentence". Sentences are those of the record's `sentence_ids`; where earlier
+        noise has mixed them, each run of tokens from one sentence counts as a sentence.
 
-    What moves is told by `Symbols.movable`; it flows through its own columns, and all else stays. A text in
-    which nothing moves comes back as it was.
-    Raises CorruptionError for an option outside its bounds, and for a sentinel that noise might touch.
+    `Symbols.movable` says what moves; all other tokens keep their positions. A text without movable tokens
+    is returned unchanged.
+
+    Raises CorruptionError for an option out of bounds, and for a sentinel that is not a protected id.
     """
     rate = Rate(rotate_prob, "rotate_prob")
-    mark = _sentinel_id(symbols, sentinel)
+    marker = _marker_id(symbols, sentinel)
     check_unit(symbols, unit, (*UNITS, "sentence"))
 
     def corrupt(noised: Noised, key: tf.Tensor) -> Noised:
         movable = symbols.movable(noised)
-        columns, rows = noised.rows.where(movable)
-        each = rows_of_sizes(tf.ones_like(rows.sizes))
-        rotated = rate.hits(draw(key, "rotation.choice"), each, noised.steps) & (rows.sizes > 0)
-        number = _units(symbols, noised, unit, movable, columns, rows)
-        pivot = tf.where(rotated, _pivots(number, rows, key), 0)  # [e]
-        order = rows.spread(rows.starts) + (rows.place + rows.spread(pivot)) % rows.spread(rows.sizes)
-        turned = rearrange(noised, columns, take(columns, order))
-        return turned if mark is None else _marked(turned, mark, columns, rows, pivot, rotated)
+        positions, partition = noised.partition.where(movable)
+        sizes = partition.row_lengths
+        one_each = RowPartition.from_row_lengths(tf.ones_like(sizes))
+        rotated = rate.hits(draw(key, "rotation.choice"), one_each, noised.steps) & (sizes > 0)
+        if unit == "sentence":
+            unit_ids = sentence_of(noised, positions, partition)
+        else:
+            unit_ids = take(units(symbols, noised, unit, movable).unit_ids, positions)
+        pivot = tf.where(rotated, _pivots(unit_ids, partition, key), 0)  # [E]
+        offsets = (partition.offsets + partition.broadcast(pivot)) % partition.broadcast(sizes)
+        order = partition.broadcast(partition.row_starts) + offsets
+        turned = rearrange(noised, positions, take(positions, order))
+        return turned if marker is None else _marked(turned, marker, positions, partition, pivot, rotated)
 
     return corrupt
 
 
-def _sentinel_id(symbols: Symbols, sentinel: bool | int) -> int | None:
+def _marker_id(symbols: Symbols, sentinel: bool | int) -> int | None:
     if sentinel is False:
         return None
     if sentinel is True:
         if symbols.rotation_token is None:
             raise CorruptionError(
-                "sentinel=True asks for symbols.rotation_token, which this vocabulary does not have: "
-                "give rotation_token, or the id of another symbol as sentinel"
+                "sentinel=True requires symbols.rotation_token, which this vocabulary does not have: "
+                "give rotation_token, or the id of another special token as sentinel"
             )
         return symbols.rotation_token
     try:
         token = operator.index(sentinel)
     except TypeError:
-        raise CorruptionError(f"sentinel={sentinel!r} must be True, False or the id of a symbol") from None
-    if token == 0:
         raise CorruptionError(
-            "sentinel=0 is what packing takes for padding; give another id, or False for none"
-        )
+            f"sentinel={sentinel!r} must be True, False or the id of a special token"
+        ) from None
+    if token == 0:
+        raise CorruptionError("sentinel=0 is padding to packing; give another id, or False for none")
     if token not in symbols.protected:
         raise CorruptionError(
-            f"sentinel={token} is no protected id, so noise might touch it; add it to symbols.protected"
+            f"sentinel={token} is not a protected id, so noise might change it; add it to symbols.protected"
         )
     return token
 
 
-def _units(
-    symbols: Symbols, noised: Noised, unit: str, movable: tf.Tensor, columns: tf.Tensor, rows: Rows
-) -> tf.Tensor:
-    """A number for the unit of each movable column [c]; where it changes, a new unit begins."""
-    if unit != "sentence":
-        return take(units(symbols, noised, unit, movable).of, columns)
-    # An insertion at the end of an example has no token behind it, and belongs to the last sentence.
-    last = rows.spread(noised.target_rows.starts + noised.target_rows.sizes)
-    return take(noised.sentence_ids, tf.minimum(take(noised.source, columns), last) - 1)
+def _pivots(unit_ids: tf.Tensor, partition: RowPartition, key: tf.Tensor) -> tf.Tensor:
+    """Offset of the first token of a random unit of each row: [E]; arbitrary for empty rows.
 
-
-def _pivots(number: tf.Tensor, rows: Rows, key: tf.Tensor) -> tf.Tensor:
-    """Place in its row of the first column of a random unit, all alike: [e]; anything where there is none."""
-    first, own = rows.where(changes(number))
-    one = own.starts + draw(key, "rotation.pivot") % tf.maximum(own.sizes, 1)
-    return tf.gather(tf.concat([first, [0]], 0), one) - rows.starts
+    A unit begins where unit_ids [C] change.
+    """
+    first, unit_partition = partition.where(changes(unit_ids))
+    choice = draw(key, "rotation.pivot") % tf.maximum(unit_partition.row_lengths, 1)
+    return tf.gather(tf.concat([first, [0]], 0), unit_partition.row_starts + choice) - partition.row_starts
 
 
 def _marked(
-    noised: Noised, mark: int, columns: tf.Tensor, rows: Rows, pivot: tf.Tensor, rotated: tf.Tensor
+    noised: Noised,
+    marker: int,
+    positions: tf.Tensor,
+    partition: RowPartition,
+    pivot: tf.Tensor,
+    rotated: tf.Tensor,
 ) -> Noised:
-    """The rotated record with the symbol `mark` before the column that was first, where `rotated` [e]."""
-    began = rows.starts + (rows.sizes - pivot) % tf.maximum(rows.sizes, 1)
-    before = tf.gather(columns, tf.boolean_mask(began, rotated))
-    marks = rows_of_sizes(tf.cast(rotated, tf.int32))
-    return insert(noised, before, marks, tf.fill(tf.shape(before), mark), Op.SENTINEL)
+    """Inserts `marker` before the token that was first, in the examples that were `rotated` [E]."""
+    sizes = partition.row_lengths
+    first = partition.row_starts + (sizes - pivot) % tf.maximum(sizes, 1)
+    before = tf.gather(positions, tf.boolean_mask(first, rotated))
+    markers = RowPartition.from_row_lengths(tf.cast(rotated, tf.int32))
+    return insert(noised, before, markers, tf.fill(tf.shape(before), marker), Op.SENTINEL)

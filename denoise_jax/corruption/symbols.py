@@ -1,4 +1,7 @@
-"""What noise must know of a vocabulary."""
+"""What noise needs to know about a vocabulary.
+
+Shapes: N corrupted tokens of a record.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,28 +11,28 @@ import tensorflow as tf
 
 from denoise_jax.corruption.options import CorruptionError, check_number
 from denoise_jax.corruption.record import Noised, Op
-from denoise_jax.corruption.rows import take
+from denoise_jax.corruption.row_partition import take
 from denoise_jax.errors import nearest
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Symbols:
-    """Built once for each vocabulary.
+    """The special tokens of a vocabulary, and where its words begin.
 
     Args:
-      mask_token: id of the mask; not 0, which packing takes for padding.
+      mask_token: id of the mask; not 0, which packing treats as padding.
       vocab_size: ids are 0 ... vocab_size - 1.
-      protected: ids that are never masked, moved, deleted or drawn: padding, start and end of text,
-        separators. The symbols named here are always added to them, and id 0, which packing drops.
-      separator: id that ends a sentence and travels with it (mBART), if any.
+      protected: ids that are never masked, moved, deleted or drawn at random: padding, start and end of text,
+        separators of documents. Id 0 and the ids of all other arguments are added to them.
+      separator: id that ends a sentence and moves with it (mBART), if any.
       rotation_token: id that marks where a rotated document began, if any.
-      sentinels: ids that stand for spans, each under a name of its own, in order (T5).
-      modes: ids that tell the model which kind of noise it faces, by name (UL2).
-      word_starts: for each id whether it begins a word, bool [vocab_size]; None where nobody can tell.
+      sentinels: ids that take the place of spans, in order (T5).
+      modes: ids that announce the kind of noise, by name (UL2).
+      word_starts: bool [vocab_size], whether each id begins a word; None if this is unknown.
 
     Raises:
-      CorruptionError: an id outside the vocabulary, or in two roles; a mask that is id 0; a table of the
-        wrong size.
+      CorruptionError: an id is outside the vocabulary or has two roles, the mask is id 0, `word_starts` has
+        the wrong shape, or no id is left for text.
     """
 
     mask_token: int
@@ -42,7 +45,7 @@ class Symbols:
     word_starts: np.ndarray | None = None
 
     def __post_init__(self):
-        must = "be a whole number, 2 or more, for a mask and a token beside it"
+        must = "be a whole number, 2 or more, so that there is a token besides the mask"
         check_number("vocab_size", self.vocab_size, 2, tf.int32.max, must=must, whole=True)
         last = self.vocab_size - 1
         named = {
@@ -59,7 +62,7 @@ class Symbols:
             for token in (check_number(field, i, 1, last, must=must, whole=True) for i in ids):
                 if token in role:
                     raise CorruptionError(
-                        f"{field}={token} is among {role[token]} already; ids must be distinct"
+                        f"{field}={token} is also the id of {role[token]}; ids must be distinct"
                     )
                 role[token] = field
         every |= {*role}
@@ -70,25 +73,25 @@ class Symbols:
             )
         object.__setattr__(self, "protected", tuple(sorted(every)))
         if len(self.text_ids) == 0:
-            raise CorruptionError(f"protected={self.protected} leaves no token of text")
+            raise CorruptionError(f"protected={self.protected} leaves no id for text")
 
     @property
     def text_ids(self) -> np.ndarray:
-        """Ids that noise may touch or draw, ascending: int32 [k]."""
+        """The ids that are not protected, which noise may change or draw: int32, ascending."""
         return np.flatnonzero(self._unprotected()).astype(np.int32)
 
     def eligible(self, noised: Noised) -> tf.Tensor:
-        """Columns that noise may mask, delete or replace: text that no earlier noise has written; bool [n].
+        """Tokens that noise may mask, delete or replace: unprotected text without noise; bool [N].
 
-        Raises InvalidArgumentError when run on an id outside the vocabulary.
+        Raises InvalidArgumentError at run time for an id outside the vocabulary.
         """
         return take(tf.constant(self._unprotected()), noised.ids) & (noised.op == Op.KEEP)
 
     def movable(self, noised: Noised) -> tf.Tensor:
-        """Columns that change places: text, ends of sentences, and what noise wrote in their place; bool [n].
+        """Tokens that may move: text, separators of sentences, and what noise wrote in their place; bool [N].
 
-        Symbols of the text itself (start, end, separators of documents) and those that mark a place (of a
-        rotation, of a mode) keep their columns, and all else flows around them.
+        Special tokens of the text (start, end, separators of documents) and those that mark a position (of a
+        rotation, or a mode token) stay where they are, and the movable tokens are reordered around them.
         """
         table = self._unprotected()
         if self.separator is not None:
@@ -97,23 +100,26 @@ class Symbols:
         return written | (take(tf.constant(table), noised.ids) & (noised.op == Op.KEEP))
 
     def random_ids(self, draws: tf.Tensor) -> tf.Tensor:
-        """Ids of text, all alike, from int32 draws; shape kept."""
+        """Ids of text, uniformly distributed, from int32 draws of the same shape."""
         ids = self.text_ids
         return take(tf.constant(ids), draws % len(ids))
 
     def begins_word(self, ids: tf.Tensor, field: str) -> tf.Tensor:
-        """Whether each id begins a word, bool; CorruptionError, naming `field`, where nobody can tell."""
+        """Whether each of `ids` begins a word: bool, same shape.
+
+        Raises CorruptionError, naming `field`, if the vocabulary has no `word_starts`.
+        """
         if self.word_starts is None:
             raise CorruptionError(
-                f"{field} asks for words, but nothing tells where this vocabulary's begin: give word_starts"
+                f"{field} needs words, but where they begin in this vocabulary is unknown: give word_starts"
             )
         return take(tf.constant(np.asarray(self.word_starts, bool)), ids)
 
     def mode(self, name: str) -> int:
-        """Id of the mode token `name`; CorruptionError where the vocabulary has none."""
+        """Id of the mode token `name`; raises CorruptionError if the vocabulary lacks it."""
         if name not in self.modes:
-            has = nearest(name, self.modes) if self.modes else "it has none"
-            raise CorruptionError(f"mode_token={name!r} is not in the vocabulary; {has}")
+            hint = nearest(name, self.modes) if self.modes else "it has none"
+            raise CorruptionError(f"mode_token={name!r} is not in the vocabulary; {hint}")
         return self.modes[name]
 
     def _unprotected(self) -> np.ndarray:

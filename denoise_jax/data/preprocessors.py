@@ -205,14 +205,14 @@ def corrupt(
         def apply_noise(window, seed):
             window = _without_empty({name: _ragged(column) for name, column in window.items()})
             clean = record.clean(window["targets"], window.get("sentence_ids"), window.get("steps"))
-            place = tf.range(tf.cast(clean.rows.count, tf.int64))
+            place = tf.range(tf.cast(clean.partition.nrows, tf.int64))
             key = keys.stream(seed[0] + seed[1] * 2**32 + place, f"{task}/{how.shard}")
-            noised = apply(clean, key + keys.content_keys(clean.targets, clean.rows))
+            noised = apply(clean, key + keys.content_keys(clean.targets, clean.partition))
             features = framed(noised, limits, frame)
             if not how.provenance:
                 features = {name: features[name] for name in ("inputs", "targets", "targets_kind")}
             if language is not None:
-                features["decoder_start"] = tf.fill([clean.rows.count, 1], frame.closing)
+                features["decoder_start"] = tf.fill([clean.partition.nrows, 1], frame.closing)
             if how.with_text:
                 features |= framed_text(noised, frame)
             return features

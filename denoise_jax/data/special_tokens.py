@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from denoise_jax.corruption import record
 from denoise_jax.corruption.provenance import output_kinds
-from denoise_jax.corruption.rows import Rows, take
+from denoise_jax.corruption.row_partition import RowPartition, take
 from denoise_jax.errors import DataError
 from denoise_jax.target_kinds import TargetKind
 from denoise_jax.vocabulary.base import EOS_ID
@@ -118,21 +118,24 @@ def framed(noised: record.Noised, limits: dict[str, int], frame: Frame) -> dict[
         noised = _truncated(noised, limits["inputs"])
     opened = len(frame.opening)
     places = tuple(range(1, opened + 1))
-    end = noised.target_rows.sizes + 1 + opened
-    around = functools.partial(_around, noised.rows)
+    end = noised.target_partition.row_lengths + 1 + opened
+    around = functools.partial(_around, noised.partition)
 
-    def own(source: tf.Tensor, rows: Rows) -> tf.Tensor:
+    def own(source: tf.Tensor, rows: RowPartition) -> tf.Tensor:
         """Sources within each example, which count its opening."""
-        source = source - rows.spread(noised.target_rows.starts)
+        source = source - rows.broadcast(noised.target_partition.row_starts)
         return source + opened if opened else source
 
     features = {
         "inputs": around(noised.ids, frame.opening, frame.closing),
-        "inputs_source": around(own(noised.source, noised.rows), places, end),
+        "inputs_source": around(own(noised.source, noised.partition), places, end),
         "inputs_span": around(noised.span, [2] * opened, 2),
         "inputs_op": around(noised.op, [int(record.Op.KEEP)] * opened, int(record.Op.KEEP)),
     }
-    outputs, rows = (noised.outputs, own(noised.output_source, noised.output_rows)), noised.output_rows
+    outputs, rows = (
+        (noised.outputs, own(noised.output_source, noised.output_partition)),
+        noised.output_partition,
+    )
     outputs += (output_kinds(noised),)
     if "targets" in limits:
         outputs, rows = _cut(outputs, rows, limits["targets"])
@@ -164,37 +167,42 @@ def _truncated(noised: record.Noised, limit: int) -> record.Noised:
         return noised[:5], noised.target_noise
 
     columns, target_noise = tf.cond(
-        tf.reduce_max(noised.rows.sizes) > limit,
+        tf.reduce_max(noised.partition.row_lengths) > limit,
         lambda: changed(record.truncate(noised, limit)),
         lambda: changed(noised),
     )
     return record.Noised(*columns, *noised[5:])._replace(target_noise=target_noise)
 
 
-def _around(rows: Rows, column: tf.Tensor, first: Sequence[int], last: tf.Tensor | int) -> tf.RaggedTensor:
+def _around(
+    rows: RowPartition, column: tf.Tensor, first: Sequence[int], last: tf.Tensor | int
+) -> tf.RaggedTensor:
     """The column [n] of each example with the values `first` before it and `last` (scalar or [e]) behind."""
     added = len(first) + 1
-    last = last + tf.zeros_like(rows.sizes)
-    examples = tf.range(rows.count)
-    before = (rows.of, examples)  # places that the frames of earlier examples take: of columns, of examples
+    last = last + tf.zeros_like(rows.row_lengths)
+    examples = tf.range(rows.nrows)
+    # Places that the frames of earlier examples take: of columns, of examples.
+    before = (rows.value_rowids, examples)
     if first:  # else nothing is spent on it
-        before = (rows.of * added + len(first), examples * added + len(first))
-    begins = rows.starts + before[1]
-    places = [tf.range(rows.columns) + before[0], begins + rows.sizes]
+        before = (rows.value_rowids * added + len(first), examples * added + len(first))
+    begins = rows.row_starts + before[1]
+    places = [tf.range(rows.nvals) + before[0], begins + rows.row_lengths]
     values = [column, last]
     for back, value in enumerate(reversed(first), 1):
         places.append(begins - back)
-        values.append(tf.fill([rows.count], value))
+        values.append(tf.fill([rows.nrows], value))
     return tf.RaggedTensor.from_row_lengths(
-        tf.dynamic_stitch(places, values), rows.sizes + added, validate=False
+        tf.dynamic_stitch(places, values), rows.row_lengths + added, validate=False
     )
 
 
-def _cut(columns: tuple[tf.Tensor, ...], rows: Rows, limit: int) -> tuple[tuple[tf.Tensor, ...], Rows]:
+def _cut(
+    columns: tuple[tf.Tensor, ...], rows: RowPartition, limit: int
+) -> tuple[tuple[tf.Tensor, ...], RowPartition]:
     """The first `limit` values of each example, at no cost where none has more."""
 
     def cut():
-        index, kept = rows.where(rows.place < limit)
+        index, kept = rows.where(rows.offsets < limit)
         return tuple(take(column, index) for column in columns), kept
 
-    return tf.cond(tf.reduce_max(rows.sizes) > limit, cut, lambda: (columns, rows))
+    return tf.cond(tf.reduce_max(rows.row_lengths) > limit, cut, lambda: (columns, rows))

@@ -1,6 +1,6 @@
-"""Random chains and mixtures, and BART's noise: the same bits eagerly, in a graph, and in any tf.data map.
+"""Random chains and mixtures, and BART's noise: identical results eagerly and in tf.data.
 
-The presets are held to the same in test_presets.py.
+test_presets.py tests the same for the presets.
 """
 
 import numpy as np
@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from denoise_jax import corruption as noises
 from denoise_jax.corruption.rates import Linear
-from denoise_jax.corruption.record import clean
+from tests.corruption.helpers import SYMBOLS, audit, batch_of, examples_of
 
-# Every kind of noise, with a schedule, with words and with tokens, with spans of several laws.
+# Every kind of noise, with a schedule, with words and tokens, and with several distributions of spans.
 PLAIN = {
     "masking": lambda s: noises.token_masking(s, selection="bernoulli", whole_word=True),
     "replacement": lambda s: noises.token_replacement(s, source="text"),
@@ -20,28 +20,28 @@ PLAIN = {
     "shuffling": lambda s: noises.token_shuffling(s, shuffle_distance=2, unit="word", shuffle_prob=0.7),
     "sentences": lambda s: noises.sentence_permutation(s, permute_sentences=0.6),
     "rotation": lambda s: noises.document_rotation(s, sentinel=True, rotate_prob=0.5),
-    "infilling": lambda s: noises.text_infilling(s, span_length="poisson", budget="stochastic"),
+    "infilling": lambda s: noises.text_infilling(s, span_length="poisson", rounding="stochastic"),
     "overlap": lambda s: noises.text_infilling(s, placement="overlap", mask_random=0.5),
 }
-WRITERS = {  # say what the decoder writes: one at most in a chain
+OUTPUT_SETTERS = {  # at most one in a chain
     "spans": lambda s: noises.span_corruption(s, max_tokens=256),
     "fragment": lambda s: noises.masked_fragment(s),
     "prefix": lambda s: noises.prefix_lm(s),
     "gap sentences": lambda s: noises.gap_sentences(s, strategy="principal"),
 }
-POOL = PLAIN | WRITERS
+POOL = PLAIN | OUTPUT_SETTERS
 
 
 def cases() -> dict[str, tuple]:
-    """Three random chains and two random mixtures, in which every kind of noise occurs, and BART's."""
+    """Three random chains and two random mixtures, which cover every kind of noise, and BART's noise."""
     random = np.random.default_rng(0)
-    plain, writers = (random.permutation([*names]).tolist() for names in (PLAIN, WRITERS))
+    plain, setters = (random.permutation([*names]).tolist() for names in (PLAIN, OUTPUT_SETTERS))
     found = {}
     for k in range(3):
-        names = random.permutation([*plain[k::3], writers[k]]).tolist()
+        names = random.permutation([*plain[k::3], setters[k]]).tolist()
         found["chain: " + ", ".join(names)] = chain_of, names
     for k in range(2):
-        names = [*random.choice(plain, 2, replace=False).tolist(), writers[3 - k]]
+        names = [*random.choice(plain, 2, replace=False).tolist(), setters[3 - k]]
         found["mixture: " + ", ".join(names)] = mixture_of, names
     return {**found, "bart_denoising": (bart, [])}
 
@@ -51,46 +51,41 @@ def chain_of(symbols, names):
 
 
 def mixture_of(symbols, names):
-    """Of a chain of the first two, the second alone and the third, with and without a mode token."""
+    """A mixture of a chain of the first two, the second and the third, with and without a mode token."""
     members = [names[:2], names[1:2], names[2:]]
     rest = [(1.0, 800), (0.5, None), (0.7, 801)]
     return noises.mixture([(chain_of(symbols, own), *r) for own, r in zip(members, rest, strict=True)])
 
 
 def bart(symbols, names):
-    """With all of its flags."""
+    """BART's noise with all flags."""
     return noises.bart_denoising(symbols, insert=0.2, rotate=0.5, permute_sentences=0.5)
 
 
 LENGTHS = [[5, 7, 12, 3], [], [1], [4, 4], [2], [9, 1, 1, 8]]  # of the sentences of each text
 SENTENCES = [np.repeat(np.arange(1, 1 + len(own)), own).tolist() for own in LENGTHS]
-TEXTS = [[10 + 50 * i + place for place in range(len(own))] for i, own in enumerate(SENTENCES)]
+TEXTS = [[10 + 50 * i + position for position in range(len(own))] for i, own in enumerate(SENTENCES)]
 STEPS = [0, 50, 100, 10**6, 3, 7]
-KEYS = np.random.default_rng(0).integers(-(2**63), 2**63, (4, len(TEXTS)))  # of four windows
-
-
-def bits(noised) -> list[np.ndarray]:
-    return [column.numpy() for column in tf.nest.flatten(noised)]
+KEYS = np.random.default_rng(0).integers(-(2**63), 2**63, (4, len(TEXTS)))  # of four batches
 
 
 @pytest.mark.parametrize(("build", "names"), cases().values(), ids=cases().keys())
-def test_the_same_bits_eagerly_in_a_graph_and_in_any_dataset(symbols, traced, examples, audit, build, names):
-    corruption = build(symbols, names)
-    run = traced(tf.autograph.experimental.do_not_convert(corruption))  # that takes seconds
-    texts, sentences = (tf.ragged.constant(rows, tf.int32, ragged_rank=1) for rows in (TEXTS, SENTENCES))
-    steps = tf.constant(STEPS, tf.int64)
-    eager = [corruption(clean(texts, sentences, steps), tf.constant(keys)) for keys in KEYS]
-    for row in examples(eager[0]):
-        audit(row)
-    expected = [bits(noised) for noised in eager]
-    assert len({str(window) for window in expected}) == len(KEYS)
-    np.testing.assert_equal([bits(run(TEXTS, keys, SENTENCES, STEPS)) for keys in KEYS], expected)
-    for parallel in (1, 4, tf.data.AUTOTUNE):
-        dataset = tf.data.Dataset.from_tensor_slices(KEYS).map(
-            lambda keys: tuple(tf.nest.flatten(run(TEXTS, keys, SENTENCES, STEPS))),
-            num_parallel_calls=parallel,
-        )
-        np.testing.assert_equal([list(window) for window in dataset.as_numpy_iterator()], expected)
+def test_eager_and_dataset_agree(build, names):
+    """Bit for bit. test_presets.py covers tf.function and other numbers of parallel calls."""
+    batch = batch_of(TEXTS, SENTENCES, steps=tf.constant(STEPS, tf.int64))
+    corruption = build(SYMBOLS, names)
+    eager = [corruption(batch, tf.constant(keys)) for keys in KEYS]
+    for example in examples_of(eager[0]):
+        audit(example)
+    expected = [[field.numpy() for field in tf.nest.flatten(noised)] for noised in eager]
+    assert len({str(one) for one in expected}) == len(KEYS)
+
+    @tf.autograph.experimental.do_not_convert  # as in the preprocessor
+    def noise(keys):
+        return tuple(tf.nest.flatten(corruption(batch, keys)))
+
+    dataset = tf.data.Dataset.from_tensor_slices(KEYS).map(noise, num_parallel_calls=4)
+    np.testing.assert_equal([list(one) for one in dataset.as_numpy_iterator()], expected)
 
 
 def test_every_kind_of_noise_is_in_some_case():

@@ -1,4 +1,5 @@
-"""Gap sentences: how many, which ones, and what is on both sides. Seeds are fixed."""
+"""Gap sentences: how many and which ones are hidden, inputs and outputs. Seeds are fixed. False-alarm rates
+say how unlikely a failure by chance is after a change of the noise."""
 
 import collections
 import itertools
@@ -8,38 +9,40 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from denoise_jax.corruption.compose import chain
 from denoise_jax.corruption.gap_sentences import STRATEGIES, gap_sentences
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.rates import Linear
-from denoise_jax.corruption.record import Op, TargetNoise, clean
-from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.corruption.record import Op, TargetNoise
+from denoise_jax.corruption.sentence_permutation import sentence_permutation
+from tests.corruption.helpers import (
+    SYMBOLS,
+    audit,
+    batch_of,
+    chi_square,
+    draw_many,
+    examples_of,
+    keys_of,
+    text_of,
+)
 
 
-def window(texts, **options):
-    """A clean window of texts that are lists of sentences."""
-    ids = tf.ragged.constant(
-        [[*itertools.chain.from_iterable(text)] for text in texts], tf.int32, ragged_rank=1
-    )
+def batch(texts, **options):
+    """The clean record of texts that are lists of sentences."""
+    ids = [[*itertools.chain.from_iterable(text)] for text in texts]
     numbers = [[n for n, sentence in enumerate(text) for _ in sentence] for text in texts]
-    return clean(ids, tf.ragged.constant(numbers, tf.int32, ragged_rank=1), **options)
+    return batch_of(ids, numbers, **options)
 
 
-def keys(count, seed=5):
-    return tf.range(count, dtype=tf.int64) + seed * 10**9
-
-
-def chosen(row) -> tuple[int, ...]:
-    """The hidden sentences of a text that nothing moved."""
-    return tuple(dict.fromkeys(row.sentence_ids[row.target_noise == TargetNoise.COVERED].tolist()))
+def chosen(example) -> tuple[int, ...]:
+    """The hidden sentences of a text whose order has not changed."""
+    return tuple(dict.fromkeys(example.sentence_ids[example.target_noise == TargetNoise.COVERED].tolist()))
 
 
 def f1(sentence: list[int], rest: list[int]) -> Fraction:
-    """F1 of the unigrams of a sentence and the rest of its text, by precision and recall."""
+    """F1 of the unigrams of a sentence and the rest of its text, from precision and recall."""
     shared = (collections.Counter(sentence) & collections.Counter(rest)).total()
     if not shared:
         return Fraction(0)
@@ -48,7 +51,7 @@ def f1(sentence: list[int], rest: list[int]) -> Fraction:
 
 
 def most_like_the_rest(text: list[list[int]], count: int) -> tuple[int, ...]:
-    """Numbers, from 1, of the sentences with the largest F1, ties in order; by the definition."""
+    """The `count` sentences, counted from 1, with the largest F1 by definition; ties in order."""
     scores = [
         f1(own, [*itertools.chain.from_iterable(text[:i] + text[i + 1 :])]) for i, own in enumerate(text)
     ]
@@ -58,73 +61,79 @@ def most_like_the_rest(text: list[list[int]], count: int) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("ratio", [0.07, 0.3, 0.45, 1.0])
-def test_number_of_sentences_is_exact(symbols, examples, audit, strategy, ratio):
-    """int(max(sentences x ratio, 1)), and one stays; 0.07 x 100 is 7 whatever the floating point."""
+def test_the_number_of_sentences_is_exact(strategy, ratio):
+    """int(max(sentences x ratio, 1)), with one sentence left; 0.07 x 100 is 7 despite floating point."""
     sizes = [*range(13), 20, 100]
     texts = [[[10 + i, 11 + i] for i in range(size)] for size in sizes]
-    corrupt = gap_sentences(symbols, gap_sentences_ratio=ratio, strategy=strategy)
-    for size, row in zip(sizes, examples(corrupt(window(texts), keys(len(sizes)))), strict=True):
-        audit(row)
+    corrupt = gap_sentences(SYMBOLS, gap_sentences_ratio=ratio, strategy=strategy)
+    for size, example in zip(sizes, examples_of(corrupt(batch(texts), keys_of(len(sizes)))), strict=True):
+        audit(example)
         wanted = max(1, math.floor(Fraction(repr(ratio)) * size))
-        assert len(chosen(row)) == min(wanted, max(size - 1, 1), size)
-        assert np.sum(row.op == Op.MASK) == len(chosen(row))
-        assert (row.span[row.op == Op.MASK] == 3).all()
-        assert len(row.outputs) == 2 * len(chosen(row))
+        assert len(chosen(example)) == min(wanted, max(size - 1, 1), size)
+        assert np.sum(example.op == Op.MASK) == len(chosen(example))
+        assert (example.span[example.op == Op.MASK] == 3).all()
+        assert len(example.outputs) == 2 * len(chosen(example))
 
 
-def test_random_takes_all_subsets_alike(symbols, text, draw_many, chi_square):
-    """2 of 5: 10 subsets; p above 1e-4, the false-alarm rate."""
-    rows = draw_many(gap_sentences(symbols, gap_sentences_ratio=0.4), text(1, 2, 3, 1, 4), 4000)
-    counts = collections.Counter(map(chosen, rows))
+def test_random_subsets_are_uniform():
+    """2 of 5 sentences, 10 subsets: p > 1e-4."""
+    examples = draw_many(gap_sentences(SYMBOLS, gap_sentences_ratio=0.4), text_of(1, 2, 3, 1, 4), 4000)
+    counts = collections.Counter(map(chosen, examples))
     subsets = [*itertools.combinations(range(1, 6), 2)]
     assert sum(counts[subset] for subset in subsets) == 4000
     assert chi_square([counts[subset] for subset in subsets], 1 / 10) > 1e-4
 
 
-def test_lead_takes_the_first(symbols, text, draw_many):
-    for row in draw_many(
-        gap_sentences(symbols, gap_sentences_ratio=0.4, strategy="lead"), text(1, 2, 3, 1, 4), 5
+def test_lead_chooses_the_first_sentences():
+    for example in draw_many(
+        gap_sentences(SYMBOLS, gap_sentences_ratio=0.4, strategy="lead"), text_of(1, 2, 3, 1, 4), 5
     ):
-        assert chosen(row) == (1, 2)
-        assert row.ids.tolist() == [4, 4, *range(13, 21)]
-        assert row.span.tolist() == [2, 3, *[2] * 8]
-        assert row.outputs.tolist() == row.targets[:3].tolist() == [10, 11, 12]
+        assert chosen(example) == (1, 2)
+        assert example.ids.tolist() == [4, 4, *range(13, 21)]
+        assert example.span.tolist() == [2, 3, *[2] * 8]
+        assert example.outputs.tolist() == example.targets[:3].tolist() == [10, 11, 12]
 
 
-def test_principal_takes_the_sentence_most_like_the_rest(symbols, examples):
-    """The third repeats words of both others; the first shares one, and the second two, with the rest."""
+def test_principal_chooses_the_sentence_most_similar_to_the_rest():
     texts = [
         [[10, 11, 12], [20, 21, 22, 23], [10, 20, 21], [30, 31]],
         [
             [10, 10, 10, 10],
             [10, 20, 21],
             [20, 21, 22],
-        ],  # repeats count as often as the rest has them: 1, 3, 2
+        ],  # repetitions count as often as they occur in the rest: 1, 3, 2
         [[10, 11], [12, 13], [14, 15]],  # nothing shared: the first
         [[50], [10, 11], [10, 11]],  # a tie: the second
     ]
-    corrupt = gap_sentences(symbols, gap_sentences_ratio=0.3, strategy="principal")
-    assert [chosen(row) for row in examples(corrupt(window(texts), keys(4)))] == [(3,), (2,), (1,), (2,)]
+    corrupt = gap_sentences(SYMBOLS, gap_sentences_ratio=0.3, strategy="principal")
+    assert [chosen(example) for example in examples_of(corrupt(batch(texts), keys_of(4)))] == [
+        (3,),
+        (2,),
+        (1,),
+        (2,),
+    ]
 
 
-@settings(max_examples=60)
-@given(
-    texts=st.lists(
-        st.lists(st.lists(st.sampled_from([1, 2, 3, 6, *range(10, 18)]), min_size=1, max_size=6), max_size=6),
-        max_size=4,
-    ),
-    ratio=st.sampled_from([0.3, 0.6, 1.0]),
-    strategy=st.sampled_from(STRATEGIES),
-    seed=st.integers(-(2**31), 2**31),
-)
-def test_outputs_fill_the_masks_in(symbols, examples, audit, texts, ratio, strategy, seed):
-    """Symbols stay where they are, also inside sentences, and count for nothing; token 6 ends sentences."""
-    corrupt = gap_sentences(symbols, gap_sentences_ratio=ratio, strategy=strategy)
-    for sentences, row in zip(texts, examples(corrupt(window(texts), keys(len(texts), seed))), strict=True):
-        audit(row)
-        written, places = row.outputs.tolist(), row.output_source.tolist()
+@pytest.mark.parametrize("ratio", [0.3, 0.6, 1.0])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_outputs_fill_in_the_masks(ratio, strategy):
+    """Special tokens stay where they are, even inside sentences, and are not counted; 6 ends sentences."""
+    random = np.random.default_rng(0)
+    texts = [
+        [
+            random.choice([1, 2, 3, 6, *range(10, 18)], random.integers(1, 7)).tolist()
+            for _ in range(random.integers(0, 7))
+        ]
+        for _ in range(60)
+    ]
+    corrupt = gap_sentences(SYMBOLS, gap_sentences_ratio=ratio, strategy=strategy)
+    for sentences, example in zip(texts, examples_of(corrupt(batch(texts), keys_of(60))), strict=True):
+        audit(example)
+        written, places = example.outputs.tolist(), example.output_source.tolist()
         ids, sources = [], []
-        for token, source, span, op in zip(row.ids, row.source, row.span, row.op, strict=True):
+        for token, source, span, op in zip(
+            example.ids, example.source, example.span, example.op, strict=True
+        ):
             if op == Op.MASK:
                 ids += written[: span - 1]
                 sources += places[: span - 1]
@@ -140,55 +149,62 @@ def test_outputs_fill_the_masks_in(symbols, examples, audit, texts, ratio, strat
         numbers = [number for number, sentence in enumerate(text, 1) if sentence]
         text = [sentence for sentence in text if sentence]
         wanted = min(max(1, math.floor(Fraction(repr(ratio)) * len(text))), max(len(text) - 1, 1), len(text))
-        assert len(chosen(row)) == wanted
+        assert len(chosen(example)) == wanted
         if strategy == "principal":
-            assert chosen(row) == tuple(numbers[i - 1] for i in most_like_the_rest(text, wanted))
+            assert chosen(example) == tuple(numbers[i - 1] for i in most_like_the_rest(text, wanted))
 
 
-def test_one_sentence_is_the_gap(symbols, text, draw_many, audit):
+def test_a_single_sentence_is_hidden():
     for strategy in STRATEGIES:
-        for row in draw_many(gap_sentences(symbols, strategy=strategy), text(5), 3):
-            audit(row)
-            assert (row.ids.tolist(), row.span.tolist(), row.outputs.tolist()) == ([4], [6], [*range(10, 15)])
+        for example in draw_many(gap_sentences(SYMBOLS, strategy=strategy), text_of(5), 3):
+            audit(example)
+            assert (example.ids.tolist(), example.span.tolist(), example.outputs.tolist()) == (
+                [4],
+                [6],
+                [*range(10, 15)],
+            )
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_texts_without_sentences_stay_as_they_are(symbols, examples, audit, strategy):
+def test_texts_without_sentences_are_unchanged(strategy):
     texts = [[], [[1, 2]], [[1], [2]]]
-    for text, row in zip(
-        texts, examples(gap_sentences(symbols, strategy=strategy)(window(texts), keys(3))), strict=True
+    for text, example in zip(
+        texts, examples_of(gap_sentences(SYMBOLS, strategy=strategy)(batch(texts), keys_of(3))), strict=True
     ):
-        audit(row)
-        assert (row.ids.tolist(), row.outputs.tolist()) == ([*itertools.chain.from_iterable(text)], [])
+        audit(example)
+        assert (example.ids.tolist(), example.outputs.tolist()) == (
+            [*itertools.chain.from_iterable(text)],
+            [],
+        )
 
 
-def test_sentences_are_taken_in_the_order_that_a_permutation_left(symbols, text, draw_many, audit):
+def test_sentences_are_chosen_in_the_permuted_order():
     corrupt = chain(
-        [sentence_permutation(symbols), gap_sentences(symbols, gap_sentences_ratio=0.5, strategy="lead")]
+        [sentence_permutation(SYMBOLS), gap_sentences(SYMBOLS, gap_sentences_ratio=0.5, strategy="lead")]
     )
     firsts = set()
-    for row in draw_many(corrupt, text(2, 3, 4, 5), 60):
-        audit(row)
-        assert (row.op[:2] == Op.MASK).all()
-        assert (row.op[2:] == Op.KEEP).all()
-        np.testing.assert_array_equal(row.source[:2], row.output_source[[0, row.span[0] - 1]])
-        np.testing.assert_array_equal(row.outputs, 9 + row.output_source)
-        firsts.add(tuple(row.span[:2]))
-    assert len(firsts) == 12  # each two of four, in each order
+    for example in draw_many(corrupt, text_of(2, 3, 4, 5), 60):
+        audit(example)
+        assert (example.op[:2] == Op.MASK).all()
+        assert (example.op[2:] == Op.KEEP).all()
+        np.testing.assert_array_equal(example.source[:2], example.output_source[[0, example.span[0] - 1]])
+        np.testing.assert_array_equal(example.outputs, 9 + example.output_source)
+        firsts.add(tuple(example.span[:2]))
+    assert len(firsts) == 12  # every pair of four, in both orders
 
 
-def test_earlier_noise_is_not_touched(symbols, text, draw_many, audit):
-    corrupt = chain([text_infilling(symbols), gap_sentences(symbols)])
-    for row in draw_many(corrupt, text(10, 10, 10, 10), 20):
-        audit(row)
-        assert np.sum(row.target_noise == TargetNoise.COVERED) == 12 + len(row.outputs)
+def test_earlier_noise_is_left_alone():
+    corrupt = chain([text_infilling(SYMBOLS), gap_sentences(SYMBOLS)])
+    for example in draw_many(corrupt, text_of(10, 10, 10, 10), 20):
+        audit(example)
+        assert np.sum(example.target_noise == TargetNoise.COVERED) == 12 + len(example.outputs)
 
 
-def test_a_schedule_sets_the_ratio_of_each_example_by_its_step(symbols, examples):
+def test_a_schedule_is_evaluated_at_each_examples_step():
     steps = tf.constant([0, 500, 1000], tf.int64)
-    corrupt = gap_sentences(symbols, gap_sentences_ratio=Linear(0.1, 0.5, steps=1000))
-    rows = examples(corrupt(window([[[10], [11]] * 5] * 3, steps=steps), keys(3)))
-    assert [len(chosen(row)) for row in rows] == [1, 3, 5]
+    corrupt = gap_sentences(SYMBOLS, gap_sentences_ratio=Linear(0.1, 0.5, steps=1000))
+    examples = examples_of(corrupt(batch([[[10], [11]] * 5] * 3, steps=steps), keys_of(3)))
+    assert [len(chosen(example)) for example in examples] == [1, 3, 5]
 
 
 @pytest.mark.parametrize(
@@ -200,6 +216,6 @@ def test_a_schedule_sets_the_ratio_of_each_example_by_its_step(symbols, examples
         ({"strategy": "greedy"}, "strategy='greedy' is unknown; choose one of random, lead, principal"),
     ],
 )
-def test_options_out_of_bounds_are_refused(symbols, options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(CorruptionError, match=message):
-        gap_sentences(symbols, **options)
+        gap_sentences(SYMBOLS, **options)

@@ -1,4 +1,4 @@
-"""Text infilling at its edges: protected tokens, very short texts, rates 0 and 1, options refused."""
+"""Edge cases of text infilling: protected tokens, very short texts, rates 0 and 1, invalid options."""
 
 import math
 from fractions import Fraction
@@ -6,113 +6,98 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from denoise_jax.corruption.infilling import PLACEMENTS, text_infilling
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.record import Op, TargetNoise, clean
 from denoise_jax.corruption.symbols import Symbols
+from tests.corruption.helpers import (
+    SYMBOLS,
+    audit,
+    batch_of,
+    draw_many,
+    examples_of,
+    keys_of,
+    random_texts,
+    text_of,
+)
 
 
 def share_of_step(steps):
-    """A schedule by which a test sets the share of each text, in thousandths."""
+    """A schedule that lets a test set the share of each text, in thousandths."""
     return tf.cast(tf.minimum(steps, 1000), tf.float64) / 1000
 
 
 POISSON = {"mask_prob": share_of_step, "span_length": "poisson", "mean_span_length": 1.0}
 
 
-@pytest.fixture(scope="module")
-def infill(symbols, traced):
-    """infill[placement](texts, keys, steps=thousandths): Poisson infilling with that share of each text."""
-    return {name: traced(text_infilling(symbols, placement=name, **POISSON)) for name in PLACEMENTS}
-
-
-@pytest.fixture(scope="module")
-def infill_words(symbols, traced):
-    """The same of whole words, by placement and replace_length."""
-    kinds = [(name, 1) for name in PLACEMENTS] + [("roll", 0), ("roll", -1)]
-    return {
-        kind: traced(
-            text_infilling(symbols, whole_word=True, placement=kind[0], replace_length=kind[1], **POISSON)
-        )
-        for kind in kinds
-    }
-
-
-@settings(max_examples=100)
-@given(
-    texts=st.lists(st.lists(st.sampled_from([1, 2, 3, 4, *range(10, 40)]), max_size=30), max_size=4),
-    thousandths=st.lists(st.sampled_from([0, 70, 300, 999, 1000]), min_size=4, max_size=4),
-    placement=st.sampled_from(PLACEMENTS),
-    seed=st.integers(-(2**62), 2**62),
-)
-def test_protected_tokens_stay_and_the_budget_holds(
-    infill, examples, audit, texts, thousandths, placement, seed
-):
-    keys = [seed + place for place in range(len(texts))]
-    noised = infill[placement](texts, keys, steps=thousandths[: len(texts)])
-    for ids, share, row in zip(texts, thousandths, examples(noised), strict=False):
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_protected_tokens_stay_and_the_share_is_exact(placement):
+    texts = random_texts((1, 2, 3, 4), range(10, 40), longest=30)
+    thousandths = np.resize([0, 70, 300, 999, 1000], len(texts)).tolist()
+    corrupt = text_infilling(SYMBOLS, placement=placement, **POISSON)
+    noised = corrupt(batch_of(texts, steps=tf.constant(thousandths, tf.int64)), keys_of(len(texts)))
+    for ids, share, example in zip(texts, thousandths, examples_of(noised), strict=True):
         targets = np.array(ids, np.int32)
-        hidden = row.target_noise == TargetNoise.COVERED
+        hidden = example.target_noise == TargetNoise.COVERED
         protected = targets < 10
         assert not hidden[protected].any()
-        budget = math.ceil(Fraction(share, 1000) * int((~protected).sum()))
-        assert hidden.sum() == budget or (placement == "overlap" and hidden.sum() <= budget)
-        np.testing.assert_array_equal(row.ids[row.op == Op.KEEP], targets[~hidden])
-        audit(row)
+        rounding = math.ceil(Fraction(share, 1000) * int((~protected).sum()))
+        assert hidden.sum() == rounding or (placement == "overlap" and hidden.sum() <= rounding)
+        np.testing.assert_array_equal(example.ids[example.op == Op.KEEP], targets[~hidden])
+        audit(example)
 
 
-@settings(max_examples=60)
-@given(
-    texts=st.lists(st.lists(st.sampled_from([1, 3, *range(10, 22)]), max_size=24), max_size=4),
-    thousandths=st.lists(st.sampled_from([0, 70, 300, 500, 1000]), min_size=4, max_size=4),
-    kind=st.sampled_from([("roll", 1), ("uniform", 1), ("overlap", 1), ("roll", 0), ("roll", -1)]),
-    seed=st.integers(-(2**62), 2**62),
+@pytest.mark.parametrize(
+    ("placement", "replace_length"), [("roll", 1), ("uniform", 1), ("overlap", 1), ("roll", 0), ("roll", -1)]
 )
-def test_words_are_hidden_whole(infill_words, symbols, examples, audit, texts, thousandths, kind, seed):
-    """Exactly the budget of them (one less where none would be left), and no mask stands for two texts or
-    what a protected token parts. Every third id begins no word, but the first piece of a text or behind a
-    protected token does."""
-    placement, replace_length = kind
-    keys, steps = [seed + place for place in range(len(texts))], thousandths[: len(texts)]
-    noised = examples(infill_words[kind](texts, keys, steps=steps))
-    for ids, share, row in zip(texts, thousandths, noised, strict=False):
-        audit(row)
+def test_whole_words_are_hidden(placement, replace_length):
+    """Exactly the share of them (one fewer if none would be left), and no mask spans two texts or a protected
+    token. Every third id does not begin a word, except as the first token of a text or after a protected
+    token."""
+    texts = random_texts((1, 3), range(10, 22), longest=24)
+    thousandths = np.resize([0, 70, 300, 500, 1000], len(texts)).tolist()
+    corrupt = text_infilling(
+        SYMBOLS, placement=placement, whole_word=True, replace_length=replace_length, **POISSON
+    )
+    batch = batch_of(texts, steps=tf.constant(thousandths, tf.int64))
+    noised = examples_of(corrupt(batch, keys_of(len(texts))))
+    for ids, share, example in zip(texts, thousandths, noised, strict=True):
+        audit(example)
         ids = np.array(ids, np.int32)
         text = ids >= 10
         behind_text = np.concatenate([[False], text])[: len(ids)]
-        begins = text & (symbols.word_starts[ids] | ~behind_text)
+        begins = text & (SYMBOLS.word_starts[ids] | ~behind_text)
         word, words = np.where(text, np.cumsum(begins), 0), int(begins.sum())
-        gone = row.target_noise != TargetNoise.VISIBLE
+        gone = example.target_noise != TargetNoise.VISIBLE
         chosen = set(word[gone].tolist())
         np.testing.assert_array_equal(gone, np.isin(word, sorted(chosen)))
         assert 0 not in chosen
-        budget = math.ceil(Fraction(share, 1000) * words)
-        budget = min(budget, max(words - 1, 0)) if replace_length == 0 else budget
-        assert len(chosen) == budget or (placement == "overlap" and len(chosen) <= budget)
-        np.testing.assert_array_equal(row.ids[row.op == Op.KEEP], ids[~gone])
-        masks = row.op == Op.MASK
+        rounding = math.ceil(Fraction(share, 1000) * words)
+        rounding = min(rounding, max(words - 1, 0)) if replace_length == 0 else rounding
+        assert len(chosen) == rounding or (placement == "overlap" and len(chosen) <= rounding)
+        np.testing.assert_array_equal(example.ids[example.op == Op.KEEP], ids[~gone])
+        masks = example.op == Op.MASK
         assert masks.sum() == {0: 0, -1: gone.sum()}.get(replace_length, masks.sum())
-        for source, span in zip(row.source[masks], row.span[masks], strict=True):
+        for source, span in zip(example.source[masks], example.span[masks], strict=True):
             assert gone[source - 1 : source + span - 2].all()
             assert begins[source - 1] or replace_length == -1
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("law", ["poisson", "geometric"])
-def test_very_short_texts_and_extreme_rates(symbols, examples, audit, law, placement):
-    """Each text five times in one window; what is without text stays, what has text keeps something."""
+@pytest.mark.parametrize(
+    ("name", "placement"), [*(("poisson", placement) for placement in PLACEMENTS), ("geometric", "roll")]
+)
+def test_very_short_texts_and_extreme_rates(name, placement):
+    """Five times each in one batch; texts without tokens are unchanged, and others keep a token or mask."""
     texts = [text for text in ([], [1, 2], [1], [4], [10], [10, 11], [10, 11, 12]) for _ in range(5)]
 
     def infill(**options):
-        corrupt = text_infilling(symbols, span_length=law, placement=placement, **options)
-        window = clean(tf.ragged.constant(texts, tf.int32, ragged_rank=1))
-        rows = examples(corrupt(window, tf.range(len(texts), dtype=tf.int64)))
-        for row in rows:
-            audit(row)
-        return [row.ids.tolist() for row in rows]
+        corrupt = text_infilling(SYMBOLS, span_length=name, placement=placement, **options)
+        batch = clean(tf.ragged.constant(texts, tf.int32, ragged_rank=1))
+        examples = examples_of(corrupt(batch, tf.range(len(texts), dtype=tf.int64)))
+        for example in examples:
+            audit(example)
+        return [example.ids.tolist() for example in examples]
 
     for rate in (0.0, 0.3, 1.0):
         for replace_length in (1, 0, -1):
@@ -120,34 +105,36 @@ def test_very_short_texts_and_extreme_rates(symbols, examples, audit, law, place
             assert ids[:20] == texts[:20]
             assert min(map(len, ids[20:])) >= 1
     assert infill(mask_prob=0.0) == texts  # the identity
-    assert infill(mask_prob=0.3, budget="floor") == texts
+    assert infill(mask_prob=0.3, rounding="floor") == texts
     assert infill(mask_prob=1.0, replace_length=0, zero_length_spans=False)[20:25] == [[10]] * 5
     if placement != "overlap":
-        assert {token for row in infill(mask_prob=1.0)[20:] for token in row} == {4}
+        assert {token for example in infill(mask_prob=1.0)[20:] for token in example} == {4}
 
 
-def test_protected_tokens_in_the_middle_cut_spans(symbols, text, draw_many):
+def test_protected_tokens_split_spans():
     options = {"mask_prob": 1.0, "span_length": "constant", "mean_span_length": 2, "placement": "uniform"}
-    corrupt = text_infilling(symbols, **options)
-    for row in draw_many(corrupt, clean(tf.constant([10, 3, 11, 900, 5, 2])), 5):
-        assert row.ids.tolist() == [4, 3, 4, 900, 5, 2]
-        assert row.span.tolist() == [2] * 6
+    corrupt = text_infilling(SYMBOLS, **options)
+    for example in draw_many(corrupt, clean(tf.constant([10, 3, 11, 900, 5, 2])), 5):
+        assert example.ids.tolist() == [4, 3, 4, 900, 5, 2]
+        assert example.span.tolist() == [2] * 6
 
 
-def test_examples_side_by_side_do_not_share_a_mask(symbols, examples):
-    """Neither by a span that runs on nor by one that is turned over the end."""
-    corrupt = text_infilling(symbols, mask_prob=1.0, span_length="constant", mean_span_length=5)
+def test_masks_do_not_cross_examples():
+    """Neither in a span at the end of a text nor in one across the opening of its ring."""
+    corrupt = text_infilling(SYMBOLS, mask_prob=1.0, span_length="constant", mean_span_length=5)
     texts = tf.ragged.constant([[10, 11], [], [12, 13, 14], [15]], tf.int32)
     for seed in range(10):
-        rows = examples(corrupt(clean(texts), tf.range(4, dtype=tf.int64) + seed))
-        assert [(row.span - 1).sum() for row in rows] == [2, 0, 3, 1]
+        examples = examples_of(corrupt(clean(texts), tf.range(4, dtype=tf.int64) + seed))
+        assert [(example.span - 1).sum() for example in examples] == [2, 0, 3, 1]
 
 
-def test_constant_and_clipped_lengths(symbols, text, draw_many):
-    for row in draw_many(text_infilling(symbols, span_length="poisson", max_span_length=2), text(50), 30):
-        assert row.span.max() <= 3
-    whole = text_infilling(symbols, mask_prob=1.0, span_length="constant", mean_span_length=10)
-    assert max(row.span.max() for row in draw_many(whole, text(50), 10)) == 11
+def test_constant_lengths_and_maximum_lengths():
+    for example in draw_many(
+        text_infilling(SYMBOLS, span_length="poisson", max_span_length=2), text_of(50), 30
+    ):
+        assert example.span.max() <= 3
+    whole = text_infilling(SYMBOLS, mask_prob=1.0, span_length="constant", mean_span_length=10)
+    assert max(example.span.max() for example in draw_many(whole, text_of(50), 10)) == 11
 
 
 @pytest.mark.parametrize(
@@ -166,14 +153,14 @@ def test_constant_and_clipped_lengths(symbols, text, draw_many):
         ({"replace_length": True}, "replace_length=True must be 1, 0 or -1"),
         ({"replace_length": 0.5}, "replace_length=0.5 must be 1, 0 or -1"),
         ({"placement": "ring"}, "placement='ring'.*roll, uniform, overlap"),
-        ({"budget": "up"}, "budget='up'.*ceil"),
+        ({"rounding": "up"}, "rounding='up'.*ceil"),
     ],
 )
-def test_options_out_of_bounds_are_refused(symbols, options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(CorruptionError, match=message):
-        text_infilling(symbols, **options)
+        text_infilling(SYMBOLS, **options)
 
 
-def test_words_are_refused_where_nobody_can_tell_them():
+def test_words_require_word_starts():
     with pytest.raises(CorruptionError, match="word_starts"):
         text_infilling(Symbols(mask_token=4, vocab_size=1000), whole_word=True)

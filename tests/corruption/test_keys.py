@@ -1,4 +1,5 @@
-"""Random bits: uniform, uncorrelated, each stream its own. False-alarm rates are of one set of seeds."""
+"""Random bits: uniform, uncorrelated, in independent streams. Seeds are fixed. False-alarm rates say how
+unlikely a failure by chance is after a change of the noise."""
 
 import math
 
@@ -7,24 +8,27 @@ import pytest
 import tensorflow as tf
 
 from denoise_jax.corruption.keys import content_keys, draw, stream
-from denoise_jax.corruption.rows import rows_of_sizes
+from denoise_jax.corruption.row_partition import RowPartition
+from tests.corruption.helpers import chi_square
 
 SIZE = 2**16
-SMALL = tf.range(SIZE, dtype=tf.int64)  # keys that differ in their lowest bits only
-FAR = SMALL * 2**40 - 2**55  # in bits of the middle, and of both signs
+SMALL = tf.range(SIZE, dtype=tf.int64)  # keys that differ only in their lowest bits
+FAR = SMALL * 2**40 - 2**55  # in their middle bits, with both signs
 ONE = tf.constant([7], tf.int64)
 
 
-def line(key=ONE, name="a", size=SIZE):
-    """Draws along one row of that many columns."""
-    return draw(key, name, rows_of_sizes(tf.constant([size]))).numpy()
+def row(key=ONE, name="a", size=SIZE):
+    """Draws along one row of `size` values."""
+    return draw(key, name, RowPartition.from_row_lengths(tf.constant([size]))).numpy()
 
 
 SAMPLES = {
     "consecutive keys": lambda: draw(SMALL, "a").numpy(),
     "keys far apart": lambda: draw(FAR, "a").numpy(),
-    "consecutive places": line,
-    "first places": lambda: draw(SMALL, "a", rows_of_sizes(tf.ones([SIZE], tf.int32))).numpy(),
+    "consecutive offsets": row,
+    "first offsets": lambda: draw(
+        SMALL, "a", RowPartition.from_row_lengths(tf.ones([SIZE], tf.int32))
+    ).numpy(),
     "consecutive keys of a stream": lambda: draw(stream(SMALL, "member 0"), "a").numpy(),
 }
 
@@ -36,14 +40,14 @@ def bits(draws: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_each_of_the_32_bits_is_a_fair_coin(name):
-    """Largest |z| of 32 means of 2^16 bits below 4.7: 1 false alarm in 12,000 for each sample."""
+    """Largest |z| of 32 means of 2^16 bits below 4.7 (1 false alarm in 12,000 for each sample)."""
     z = (bits(SAMPLES[name]()).mean(0) - 0.5) / (0.5 / math.sqrt(SIZE))
     assert np.abs(z).max() < 4.7
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_draws_are_uniform_and_neighbours_uncorrelated(chi_square, name):
-    """Top bytes: p above 1e-4. Serial correlation at lags 1 to 4: |z| below 4.5, so 1 in 37,000."""
+def test_draws_are_uniform_and_neighbours_uncorrelated(name):
+    """Top bytes: p > 1e-4. Serial correlation at lags 1 to 4: |z| below 4.5 (1 in 37,000)."""
     draws = SAMPLES[name]()
     assert chi_square(np.bincount((draws.view(np.uint32) >> 24).astype(int), minlength=256), 1 / 256) > 1e-4
     for lag in range(1, 5):
@@ -51,47 +55,51 @@ def test_draws_are_uniform_and_neighbours_uncorrelated(chi_square, name):
 
 
 def test_streams_examples_and_their_bits_are_uncorrelated():
-    """|z| below 4.5 for each correlation of whole draws, 5.5 for each of 1024 pairs of bits (1 in 26,000)."""
-    one = line()
-    others = [line(name="b"), line(key=ONE + 1), line(key=stream(ONE, "a")), draw(SMALL, "a").numpy()]
+    """|z| below 4.5 for each correlation of draws, 5.5 for each of 1024 pairs of bits (1 in 26,000)."""
+    one = row()
+    others = [row(name="b"), row(key=ONE + 1), row(key=stream(ONE, "a")), draw(SMALL, "a").numpy()]
     signs = [2.0 * bits(values) - 1 for values in (one, *others)]
     for other, sign in zip(others, signs[1:], strict=True):
         assert abs(np.corrcoef(one, other)[0, 1]) < 4.5 / math.sqrt(SIZE)
         assert np.abs(signs[0].T @ sign).max() / math.sqrt(SIZE) < 5.5
 
 
-def test_draws_depend_on_the_examples_own_key_and_place_only():
-    """Wherever an example lies in a window; and a longer row begins with the draws of a shorter one."""
+def test_draws_depend_only_on_the_key_and_the_offset():
+    """Not on the position in the batch; and the draws of a longer row start with those of a shorter one."""
     sizes, keys = [3, 0, 5, 1], tf.constant([11, 12, 13, -(2**62)], tf.int64)
-    window = np.split(draw(keys, "a", rows_of_sizes(tf.constant(sizes))).numpy(), np.cumsum(sizes)[:-1])
-    for key, size, own in zip(keys, sizes, window, strict=True):
-        np.testing.assert_array_equal(line(key[tf.newaxis], size=size), own)
-        np.testing.assert_array_equal(line(key[tf.newaxis], size=size + 4)[:size], own)
+    batch = np.split(
+        draw(keys, "a", RowPartition.from_row_lengths(tf.constant(sizes))).numpy(), np.cumsum(sizes)[:-1]
+    )
+    for key, size, own in zip(keys, sizes, batch, strict=True):
+        np.testing.assert_array_equal(row(key[tf.newaxis], size=size), own)
+        np.testing.assert_array_equal(row(key[tf.newaxis], size=size + 4)[:size], own)
 
 
-def test_streams_are_told_apart_and_stay_the_same():
+def test_streams_differ_and_never_change():
     a, b = (stream(ONE, name).numpy().tolist() for name in ("a", "b"))
     assert a != b
     assert stream(stream(ONE, "a"), "b")[0] != stream(stream(ONE, "b"), "a")[0]
-    # Written down once: a change here would change the noise of every run, without a word.
+    # Recorded values: a change here would silently change the noise of every run.
     assert a == [1960896883935735663]
-    assert line(size=3).tolist() == [1763441049, -1778433973, -494924959]
+    assert row(size=3).tolist() == [1763441049, -1778433973, -494924959]
     assert draw(ONE, "a").numpy().tolist() == [-1744454791]
 
 
 def test_streams_of_all_keys_differ():
-    """A bijection: no two keys share a stream."""
+    """`stream` is a bijection: no two keys share a stream."""
     assert len(np.unique(stream(SMALL, "a"))) == SIZE
 
 
-def test_content_keys_tell_texts_apart():
-    """Order, length and each id matter; the place in the window does not; an empty text has a key as well."""
+def test_content_keys_distinguish_texts():
+    """Order, length and every id matter, the position in the batch does not; empty texts have a key too."""
     texts = [[10, 11], [11, 10], [10], [], [10, 11, 0], [10, 12], [999_999, 0], [0], [0, 0]]
-    rows = rows_of_sizes(tf.constant([len(text) for text in texts]))
-    keys = content_keys(tf.constant([token for text in texts for token in text], tf.int32), rows).numpy()
+    partition = RowPartition.from_row_lengths(tf.constant([len(text) for text in texts]))
+    keys = content_keys(tf.constant([token for text in texts for token in text], tf.int32), partition).numpy()
     assert keys.dtype == np.int64
     assert len(set(keys.tolist())) == len(texts)
     for text, key in zip(texts, keys, strict=True):
-        alone = content_keys(tf.constant(text, tf.int32), rows_of_sizes(tf.constant([len(text)])))
+        alone = content_keys(
+            tf.constant(text, tf.int32), RowPartition.from_row_lengths(tf.constant([len(text)]))
+        )
         assert alone.numpy().tolist() == [key]
     assert keys[0] == -6803350747128049306

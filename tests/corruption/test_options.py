@@ -1,4 +1,4 @@
-"""Every option that is a number refuses, when the noise is built, what is none, under the field's name."""
+"""Every numeric option refuses what is not a valid number, by name, when the corruption is built."""
 
 import math
 
@@ -23,6 +23,7 @@ from denoise_jax.corruption import (
     token_shuffling,
 )
 from denoise_jax.corruption.options import MAX_TOKENS, check_number, check_weights
+from tests.corruption.helpers import SYMBOLS
 
 SHARES = [
     (token_masking, "mask_prob"),
@@ -58,64 +59,64 @@ COUNTS = [
     (token_shuffling, "shuffle_distance"),
     (text_infilling, "max_span_length"),
 ]
-ANY = ("shuffle_distance", "max_span_length")  # may be None
-NO_NUMBERS = ["abc", "0.3", math.nan, math.inf, [0.3], 10**400]
+OPTIONAL = ("shuffle_distance", "max_span_length")  # may be None
+INVALID = ["abc", "0.3", math.nan, math.inf, [0.3], 10**400]
 
 
 def _id(value):
     return value.__name__ if callable(value) else str(value)[:8]
 
 
-@pytest.mark.parametrize("value", [None, *NO_NUMBERS, True], ids=_id)
+@pytest.mark.parametrize("value", [None, *INVALID, True], ids=_id)
 @pytest.mark.parametrize(("build", "field"), SHARES + NUMBERS + COUNTS, ids=_id)
-def test_what_is_no_number_is_refused_under_its_field(symbols, build, field, value):
-    """True is a share (1), and None any distance or length."""
-    if (value is True and (build, field) in SHARES) or (value is None and field in ANY):
+def test_errors_for_invalid_numbers_name_the_field(build, field, value):
+    """True is a share (1), and None means no limit on a distance or length."""
+    if (value is True and (build, field) in SHARES) or (value is None and field in OPTIONAL):
         others = {
             "random_prob": {"keep_prob": 0},
             "keep_prob": {"random_prob": 0},
         }  # shares of the same tokens
-        build(symbols, **{field: value} | others.get(field, {}))
+        build(SYMBOLS, **{field: value} | others.get(field, {}))
         return
     with pytest.raises(CorruptionError) as caught:
-        build(symbols, **{field: value})
+        build(SYMBOLS, **{field: value})
     assert str(caught.value).startswith(f"{field}={value!r} must ")
     assert len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, 2**31, 10**20])
 @pytest.mark.parametrize(("build", "field"), COUNTS, ids=_id)
-def test_counts_are_whole_and_in_bounds(symbols, build, field, value):
+def test_counts_are_whole_and_in_bounds(build, field, value):
     with pytest.raises(CorruptionError, match=rf"^{field}={value} must be a whole number"):
-        build(symbols, **{field: value})
+        build(SYMBOLS, **{field: value})
 
 
 @pytest.mark.parametrize(("build", "field"), SHARES + NUMBERS + COUNTS, ids=_id)
-def test_numbers_of_any_make_will_do(symbols, build, field):
+def test_numbers_of_any_type_are_accepted(build, field):
     for make in (np.float32, np.float64) if (build, field) in SHARES else (int, float, np.int64, np.float32):
         build(
-            symbols, **{field: make(0.125 if (build, field) in SHARES else 0 if field == "edge_prob" else 4)}
+            SYMBOLS, **{field: make(0.125 if (build, field) in SHARES else 0 if field == "edge_prob" else 4)}
         )
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"start": "0.1"}, r"start='0\.1' must be a finite share; a str is no number"),
+        ({"start": "0.1"}, r"start='0\.1' must be a finite share, but a str is not a number"),
         ({"end": math.nan}, "end=nan must be a finite share"),
         ({"steps": 0}, r"steps=0 must be a whole number of training steps, 1 or more"),
-        ({"steps": True}, "steps=True must be .*; a bool is no number"),
+        ({"steps": True}, "steps=True must be .*, but a bool is not a number"),
         ({"steps": 2.5}, r"steps=2\.5 must be a whole number"),
         ({"begin": None}, "begin=None must be a whole number of training steps, 0 or more"),
         ({"begin": -1}, "begin=-1 must be"),
     ],
 )
-def test_linear_schedules(options, message):
+def test_invalid_linear_schedules_are_refused(options, message):
     with pytest.raises(CorruptionError, match=message):
         Linear(**{"start": 0.1, "end": 0.5, "steps": 10} | options)
 
 
-def test_whole_numbers_come_back_as_such():
+def test_whole_numbers_are_returned_as_int():
     for value in (3, 3.0, np.int32(3), np.float32(3)):
         count = check_number("count", value, 1, MAX_TOKENS, must="be a count", whole=True)
         assert (count, type(count)) == (3, int)
@@ -123,7 +124,7 @@ def test_whole_numbers_come_back_as_such():
         check_number("share", 2, 0, 1, must="lie in 0 ... 1")
 
 
-def test_weights(symbols):
+def test_weights():
     assert check_weights("weights", np.array([1, 0, 3])) == (1.0, 0.0, 3.0)
     refused = [None, 3, "12", ["1"], [None], [True], [], [0, 0], [-1, 2], [math.nan], [math.inf], [1e308] * 2]
     for weights in [*refused, [10**400]]:
@@ -133,4 +134,4 @@ def test_weights(symbols):
         with pytest.raises(
             CorruptionError, match=r"^span_length_weights=.* must be finite numbers, none negative"
         ):
-            text_infilling(symbols, span_length="empirical", span_length_weights=weights)
+            text_infilling(SYMBOLS, span_length="empirical", span_length_weights=weights)

@@ -1,4 +1,4 @@
-"""Kinds of target tokens: on records written by hand, and against slow definitions after real corruptions."""
+"""Kinds of target tokens: on handwritten records, and against slow reference definitions for real noise."""
 
 import numpy as np
 import pytest
@@ -12,161 +12,156 @@ from denoise_jax.corruption.record import (
     Noised,
     Op,
     TargetNoise,
-    clean,
     delete,
     insert,
     permute,
-    split,
     truncate,
     write,
 )
-from denoise_jax.corruption.rows import rows_of_sizes
-from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.corruption.row_partition import RowPartition
+from denoise_jax.corruption.sentence_permutation import sentence_permutation
 from denoise_jax.corruption.span_corruption import span_corruption
 from denoise_jax.target_kinds import HIDDEN, TargetKind
 from denoise_jax.target_kinds import VISIBLE as VISIBLE_KINDS
+from tests.corruption.helpers import SYMBOLS, batch_of, examples_of, keys_of
 
-IN_PLACE, MASKED, DELETED, REPLACED, MOVED, AROUND = TargetKind
-
-
-def _window(*texts: list[int]) -> Noised:
-    return clean(tf.ragged.constant(texts, tf.int32, ragged_rank=1))
+IN_PLACE, MASKED, DELETED, REPLACED, MOVED, BESIDE = TargetKind
 
 
-def _rows(noised: Noised) -> list[list[int]]:
+def kinds_of(noised: Noised) -> list[list[int]]:
     """Kinds of the target tokens of each example."""
-    return tf.RaggedTensor.from_row_lengths(target_kinds(noised), noised.target_rows.sizes).to_list()
+    return tf.RaggedTensor.from_row_lengths(
+        target_kinds(noised), noised.target_partition.row_lengths
+    ).to_list()
 
 
-@pytest.fixture(scope="module")
-def window(text) -> Noised:
-    """100 texts of 0 to 18 tokens in one to five sentences."""
-    records = [text(*lengths) for lengths in [(5, 3, 6, 4), (1,), (2, 2), (17,), (1, 1, 1)] * 20]
-    return clean(
-        tf.ragged.stack([record.targets for record in records]),
-        tf.ragged.stack([record.sentence_ids for record in records]),
-    )
+LENGTHS = [(5, 3, 6, 4), (1,), (2, 2), (17,), (1, 1, 1)] * 10  # of the sentences of each text
+BATCH = batch_of(
+    [[*range(10, 10 + sum(lengths))] for lengths in LENGTHS],
+    [np.repeat(np.arange(len(lengths)), lengths).tolist() for lengths in LENGTHS],
+)
+KEYS = keys_of(len(LENGTHS))
 
 
-def _slow(row) -> list[int]:
-    """Kinds of one example (see `examples`) by the letter of their definitions, one token at a time."""
-    columns = list(zip(row.source, row.op, row.span, strict=True))
-    kept = [source for source, op, _ in columns if op == Op.KEEP]
+def reference_kinds(example) -> list[int]:
+    """Kinds of one example by their definitions, one token at a time."""
+    tokens = list(zip(example.source, example.op, example.span, strict=True))
+    kept = [source for source, op, _ in tokens if op == Op.KEEP]
     before = dict(zip(kept, [None, *kept], strict=False))
     before_in_target = dict(zip(sorted(kept), [None, *sorted(kept)], strict=False))
-    hiders = sorted((source, op) for source, op, span in columns if op != Op.KEEP and span > 1)
+    covering = sorted((source, op) for source, op, span in tokens if op != Op.KEEP and span > 1)
     kinds = []
-    for place, noise in enumerate(row.target_noise, 1):
+    for position, noise in enumerate(example.target_noise, 1):
         if noise == TargetNoise.DELETED:
             kinds.append(DELETED)
         elif noise == TargetNoise.COVERED:
-            ops = [op for source, op in hiders if source <= place]
+            ops = [op for source, op in covering if source <= position]
             kinds.append(REPLACED if ops and ops[-1] == Op.RANDOM else MASKED)
-        elif before[place] != before_in_target[place]:
+        elif before[position] != before_in_target[position]:
             kinds.append(MOVED)
         else:
-            (column,) = np.flatnonzero((row.op == Op.KEEP) & (row.source == place))
-            beside = [row.span[c] for c in (column - 1, column + 1) if 0 <= c < len(columns)]
-            kinds.append(AROUND if 1 in beside else IN_PLACE)
+            (index,) = np.flatnonzero((example.op == Op.KEEP) & (example.source == position))
+            beside = [example.span[c] for c in (index - 1, index + 1) if 0 <= c < len(tokens)]
+            kinds.append(BESIDE if 1 in beside else IN_PLACE)
     return kinds
 
 
-def test_numbers_can_be_packed_and_each_kind_is_seen_or_hidden():
+def test_kinds_are_positive_and_either_visible_or_hidden():
     assert sorted(VISIBLE_KINDS + HIDDEN) == sorted(TargetKind) == [1, 2, 3, 4, 5, 6]
     assert (IN_PLACE, DELETED) == (TargetNoise.VISIBLE, TargetNoise.DELETED)
 
 
 def test_hidden_kinds_by_hand():
-    noised = _window([10, 11, 12, 13, 14, 15], [20, 21, 22])
-    masks, randoms, deleted = (tf.range(9) == column for column in (1, 6, 3))
+    noised = batch_of([[10, 11, 12, 13, 14, 15], [20, 21, 22]])
+    masks, randoms, deleted = (tf.range(9) == position for position in (1, 6, 3))
     noised = write(write(noised, masks, 4, Op.MASK), randoms, 77, Op.RANDOM)
     noised = delete(noised, deleted | (tf.range(9) == 8))
-    assert _rows(noised) == [
+    assert kinds_of(noised) == [
         [IN_PLACE, MASKED, IN_PLACE, DELETED, IN_PLACE, IN_PLACE],
         [REPLACED, IN_PLACE, DELETED],
     ]
 
 
 def test_moved_by_hand():
-    noised = _window([10, 11, 12, 13, 14], [20, 21], [30], [40, 41, 42])
-    # 12 13 10 11 14, then 41 42 40
+    noised = batch_of([[10, 11, 12, 13, 14], [20, 21], [30], [40, 41, 42]])
+    # now 12 13 10 11 14, and 41 42 40
     noised = permute(noised, tf.constant([2, 3, 0, 1, 4, 5, 6, 7, 9, 10, 8]))
-    assert _rows(noised) == [
+    assert kinds_of(noised) == [
         [MOVED, IN_PLACE, MOVED, IN_PLACE, MOVED],
         [IN_PLACE, IN_PLACE],
         [IN_PLACE],
         [MOVED, MOVED, IN_PLACE],
     ]
-    # Tokens that are not visible are passed over: without 11, 12 stands behind 10 in both.
-    noised = delete(_window([10, 11, 12, 13]), tf.constant([0, 1, 0, 0]) > 0)
-    assert _rows(noised) == [[IN_PLACE, DELETED, IN_PLACE, IN_PLACE]]
-    assert _rows(permute(noised, tf.constant([0, 2, 1]))) == [[IN_PLACE, DELETED, MOVED, MOVED]]
+    # Tokens that are not visible are ignored: without 11, 12 follows 10 in both.
+    noised = delete(batch_of([[10, 11, 12, 13]]), tf.constant([0, 1, 0, 0]) > 0)
+    assert kinds_of(noised) == [[IN_PLACE, DELETED, IN_PLACE, IN_PLACE]]
+    assert kinds_of(permute(noised, tf.constant([0, 2, 1]))) == [[IN_PLACE, DELETED, MOVED, MOVED]]
 
 
-def test_a_move_at_the_seam_of_two_examples_stays_inside_each():
-    assert _rows(permute(_window([10, 11], [20, 21]), tf.constant([1, 0, 3, 2]))) == [[MOVED] * 2] * 2
-    assert _rows(permute(_window([10, 11], [20, 21]), tf.constant([1, 0, 2, 3])))[1] == [IN_PLACE, IN_PLACE]
+def test_a_move_at_the_boundary_of_two_examples_stays_within_each():
+    two = batch_of([[10, 11], [20, 21]])
+    assert kinds_of(permute(two, tf.constant([1, 0, 3, 2]))) == [[MOVED, MOVED], [MOVED, MOVED]]
+    assert kinds_of(permute(two, tf.constant([1, 0, 2, 3])))[1] == [IN_PLACE, IN_PLACE]
 
 
 def test_beside_insertions_by_hand():
-    noised = _window([10, 11, 12], [20, 21], [30, 31])
+    noised = batch_of([[10, 11, 12], [20, 21], [30, 31]])
     # Before 11, at the end of the first example, and before 30.
-    rows = rows_of_sizes(tf.constant([2, 0, 1]))
-    noised = insert(noised, tf.constant([1, 3, 5]), rows, tf.constant([4, 4, 800]))
-    assert _rows(noised) == [[AROUND, AROUND, AROUND], [IN_PLACE, IN_PLACE], [AROUND, IN_PLACE]]
-    noised = permute(noised, tf.constant([0, 1, 2, 3, 4, 6, 5, 9, 8, 7]))  # 31 30 and what was before 30
-    assert _rows(noised)[1:] == [[MOVED, MOVED], [MOVED, MOVED]]
+    partition = RowPartition.from_row_lengths(tf.constant([2, 0, 1]))
+    noised = insert(noised, tf.constant([1, 3, 5]), partition, tf.constant([4, 4, 800]))
+    assert kinds_of(noised) == [[BESIDE, BESIDE, BESIDE], [IN_PLACE, IN_PLACE], [BESIDE, IN_PLACE]]
+    noised = permute(noised, tf.constant([0, 1, 2, 3, 4, 6, 5, 9, 8, 7]))  # 31 30 and the insertion
+    assert kinds_of(noised)[1:] == [[MOVED, MOVED], [MOVED, MOVED]]
 
 
-def test_empty_windows_and_texts():
-    assert _rows(_window([], [])) == [[], []]
-    assert _rows(_window([], [10], [])) == [[], [IN_PLACE], []]
+def test_empty_batches_and_texts():
+    assert kinds_of(batch_of([[], []])) == [[], []]
+    assert kinds_of(batch_of([[], [10], []])) == [[], [IN_PLACE], []]
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
-def test_presets_agree_with_the_definitions(symbols, window, examples, name):
-    noised = presets.build(name, symbols)(window, tf.range(100, dtype=tf.int64))
-    for row, kinds in zip(examples(noised), _rows(noised), strict=True):
-        assert kinds == _slow(row), row
+def test_presets_agree_with_the_definitions(name):
+    noised = presets.build(name, SYMBOLS)(BATCH, KEYS)
+    for example, kinds in zip(examples_of(noised), kinds_of(noised), strict=True):
+        assert kinds == reference_kinds(example), example
     assert target_kinds(noised).dtype == output_kinds(noised).dtype == tf.int32
 
 
-def test_all_six_agree_with_the_definitions_in_one_chain(symbols, window, examples):
+def test_a_chain_with_all_six_kinds_agrees_with_the_definitions():
     def drop(noised, key):
-        return delete(noised, symbols.eligible(noised) & (tf.range(noised.rows.columns) % 7 == 3))
+        return delete(noised, SYMBOLS.eligible(noised) & (tf.range(noised.partition.nvals) % 7 == 3))
 
-    infilling = text_infilling(symbols, span_length="poisson", mean_span_length=1.5, mask_random=0.4)
-    members = [drop, sentence_permutation(symbols), infilling, lambda noised, key: truncate(noised, 12)]
-    noised = chain(members)(window, tf.range(100, dtype=tf.int64))
-    kinds = _rows(noised)
-    assert kinds == [_slow(row) for row in examples(noised)]
-    assert {kind for row in kinds for kind in row} == set(TargetKind)
+    infilling = text_infilling(SYMBOLS, span_length="poisson", mean_span_length=1.5, mask_random=0.4)
+    members = [drop, sentence_permutation(SYMBOLS), infilling, lambda noised, key: truncate(noised, 12)]
+    noised = chain(members)(BATCH, KEYS)
+    kinds = kinds_of(noised)
+    assert kinds == [reference_kinds(example) for example in examples_of(noised)]
+    assert {kind for example in kinds for kind in example} == set(TargetKind)
 
 
-def test_a_random_token_replaces_all_that_it_stands_for(symbols, window):
-    """By the spans themselves, which are those of the target where nothing was moved or deleted."""
-    infilling = text_infilling(symbols, span_length="poisson", mask_random=0.5)
-    noised = infilling(window, tf.range(100, dtype=tf.int64))
-    for row, kinds in enumerate(_rows(noised)):
-        columns = {name: values[row].numpy() for name, values in split(noised).items()}
-        for source, span, op in zip(columns["source"], columns["span"], columns["op"], strict=True):
+def test_a_random_token_replaces_its_complete_span():
+    """According to the spans themselves, which are those of the target since nothing was moved or deleted."""
+    infilling = text_infilling(SYMBOLS, span_length="poisson", mask_random=0.5)
+    noised = infilling(BATCH, KEYS)
+    for example, kinds in zip(examples_of(noised), kinds_of(noised), strict=True):
+        for source, span, op in zip(example.source, example.span, example.op, strict=True):
             if op in (Op.MASK, Op.RANDOM):
                 assert set(kinds[source - 1 : source + span - 2]) == {MASKED if op == Op.MASK else REPLACED}
 
 
-def test_a_span_over_deleted_tokens_replaces_what_is_left(symbols):
-    noised = delete(_window(list(range(10, 20))), tf.range(10) % 3 == 1)
-    everything = text_infilling(symbols, mask_prob=1.0, mask_random=1.0)
+def test_a_span_over_deleted_tokens_replaces_the_remaining_ones():
+    noised = delete(batch_of([[*range(10, 20)]]), tf.range(10) % 3 == 1)
+    everything = text_infilling(SYMBOLS, mask_prob=1.0, mask_random=1.0)
     noised = everything(noised, tf.zeros([1], tf.int64))
-    assert _rows(noised) == [[DELETED if place % 3 == 1 else REPLACED for place in range(10)]]
+    assert kinds_of(noised) == [[DELETED if position % 3 == 1 else REPLACED for position in range(10)]]
 
 
-def test_outputs_have_the_kind_of_their_source_and_sentinels_are_visible(symbols, window):
-    noised = span_corruption(symbols, noise_density=0.4)(window, tf.range(100, dtype=tf.int64))
+def test_outputs_have_the_kind_of_their_source_and_sentinels_are_visible():
+    noised = span_corruption(SYMBOLS, noise_density=0.4)(BATCH, KEYS)
     sentinels = noised.outputs.numpy() >= 900
-    assert 100 <= sentinels.sum() < len(sentinels)
+    assert len(LENGTHS) // 2 <= sentinels.sum() < len(sentinels)
     np.testing.assert_array_equal(output_kinds(noised), np.where(sentinels, IN_PLACE, MASKED))
-    # A symbol behind the last token, as of a closing sentinel: its source is past all targets.
-    closed = _window([10, 11])._replace(outputs=tf.constant([11, 900]), output_source=tf.constant([2, 3]))
+    # The source of a special token after the last token, such as a final sentinel, is past all targets.
+    closed = batch_of([[10, 11]])._replace(outputs=tf.constant([11, 900]), output_source=tf.constant([2, 3]))
     closed = write(closed, tf.constant([False, True]), 4, Op.MASK)
     assert output_kinds(closed).numpy().tolist() == [MASKED, IN_PLACE]

@@ -1,31 +1,30 @@
-"""The record: from texts to columns and back, and the few ways in which corruptions rearrange it."""
+"""The record: from texts to tokens and back, and the operations that corruptions are made of."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from denoise_jax.corruption.batches import join, select
 from denoise_jax.corruption.compose import chain
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.record import (
     LAST_STEP,
+    Noised,
     Op,
     TargetNoise,
     clean,
     delete,
     insert,
-    join,
     keep,
     permute,
     replay,
-    select,
     split,
     write,
 )
-from denoise_jax.corruption.rows import rows_of_sizes
-from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.corruption.row_partition import RowPartition
+from denoise_jax.corruption.sentence_permutation import sentence_permutation
 from denoise_jax.corruption.symbols import Symbols
+from tests.corruption.helpers import batch_of, keys_of
 
 SYMBOLS = Symbols(mask_token=4, vocab_size=1000, protected=(0, 1, 2, 3))
 NOISE = chain(
@@ -35,70 +34,63 @@ NOISE = chain(
         text_infilling(SYMBOLS, span_length="poisson", mean_span_length=1.0),
     ]
 )
-WINDOWS = st.lists(st.integers(0, 9), max_size=5)
+SIZES = [[], [0], [5], [0, 0, 3], [4, 0, 9, 1, 7, 0], [1] * 8, [6, 2, 0, 8, 3]]
 
 
-def window(sizes):
+def batch(sizes):
     return clean(tf.RaggedTensor.from_row_lengths(10 + tf.range(sum(sizes)), tf.constant(sizes, tf.int64)))
 
 
-@pytest.fixture(scope="module")
-def noised_window(traced):
-    """noised_window(sizes): texts that are dropped from, moved and masked, each for a step of its own."""
-    run = traced(NOISE)
-
-    def build(sizes):
-        ids, count = iter(range(10, 10 + sum(sizes))), range(len(sizes))
-        texts = [[next(ids) for _ in range(size)] for size in sizes]
-        noised = run(
-            texts, [7 + i for i in count], [[token // 4 for token in ids] for ids in texts], [*count]
-        )
-        # As if the decoder wrote something else.
-        return noised._replace(outputs=noised.targets + 100)
-
-    return build
+def noised_batch(sizes: list[int]) -> Noised:
+    """Texts of these lengths with tokens deleted, moved and masked, each at a different step."""
+    ids = iter(range(10, 10 + sum(sizes)))
+    texts = [[next(ids) for _ in range(size)] for size in sizes]
+    sentence_ids = [[token // 4 for token in text] for text in texts]
+    noised = NOISE(
+        batch_of(texts, sentence_ids, steps=tf.range(len(sizes), dtype=tf.int64)), keys_of(len(sizes))
+    )
+    return noised._replace(outputs=noised.targets + 100)  # as if the decoder wrote something else
 
 
 def assert_equal(one, other):
-    for expected, column in zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True):
-        assert column.dtype == expected.dtype
-        np.testing.assert_array_equal(column, expected)
+    for expected, field in zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True):
+        assert field.dtype == expected.dtype
+        np.testing.assert_array_equal(field, expected)
 
 
-def lists(columns):
-    return {name: values.to_list() for name, values in columns.items()}
+def lists(fields):
+    return {name: values.to_list() for name, values in fields.items()}
 
 
-def test_the_clean_record_of_a_window():
+def test_the_clean_record_of_a_batch():
     texts = tf.ragged.constant([[7, 8, 9], [], [7]], tf.int64)
     noised = clean(texts, tf.ragged.constant([[5, 5, 9], [], [9]], tf.int64))
     assert noised.source.numpy().tolist() == [1, 2, 3, 4]
-    assert noised.sentence_ids.numpy().tolist() == [1, 1, 2, 3]  # a number does not reach across texts
+    assert noised.sentence_ids.numpy().tolist() == [1, 1, 2, 3]  # ids do not continue across texts
     assert noised.steps.numpy().tolist() == [LAST_STEP] * 3
-    for column in noised:
-        assert all(part.dtype == tf.int32 for part in tf.nest.flatten(column)) or column is noised.steps
-    columns = lists(split(noised))
+    for field in noised:
+        assert all(part.dtype == tf.int32 for part in tf.nest.flatten(field)) or field is noised.steps
+    fields = lists(split(noised))
     for name in ("ids", "targets", "outputs"):
-        assert columns[name] == [[7, 8, 9], [], [7]]
+        assert fields[name] == [[7, 8, 9], [], [7]]
     for name in ("source", "output_source"):
-        assert columns[name] == [[1, 2, 3], [], [1]]
-    assert columns["span"] == [[2, 2, 2], [], [2]]
-    assert columns["op"] == columns["target_noise"] == [[1, 1, 1], [], [1]]
+        assert fields[name] == [[1, 2, 3], [], [1]]
+    assert fields["span"] == [[2, 2, 2], [], [2]]
+    assert fields["op"] == fields["target_noise"] == [[1, 1, 1], [], [1]]
 
 
-def test_one_text_is_a_window_of_one():
+def test_one_text_is_a_batch_of_one():
     assert_equal(clean(tf.constant([7, 8])), clean(tf.ragged.constant([[7, 8]], tf.int32)))
     assert clean(tf.constant([7, 8, 9])).sentence_ids.numpy().tolist() == [1, 1, 1]
-    assert int(clean(tf.constant([], tf.int32)).rows.count) == 1
+    assert int(clean(tf.constant([], tf.int32)).partition.nrows) == 1
     assert clean(tf.constant([7, 8]), tf.constant([3, 1])).sentence_ids.numpy().tolist() == [1, 2]
 
 
-@settings(max_examples=40)
-@given(sizes=WINDOWS, data=st.data())
-def test_selected_examples_are_joined_again(noised_window, sizes, data):
-    """Split, selected and joined: each example keeps its columns, and counts its sources from 1."""
-    noised = noised_window(sizes)
-    parts = data.draw(st.lists(st.integers(0, 2), min_size=len(sizes), max_size=len(sizes)))
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_selected_examples_can_be_joined_again(sizes):
+    """Each example keeps its tokens, with sources relative to the example."""
+    noised = noised_batch(sizes)
+    parts = np.random.default_rng(len(sizes)).integers(0, 3, len(sizes)).tolist()
     examples = [tf.constant([i for i, p in enumerate(parts) if p == part], tf.int32) for part in range(3)]
     selected = [select(noised, own) for own in examples]
     whole = lists(split(noised))
@@ -110,36 +102,35 @@ def test_selected_examples_are_joined_again(noised_window, sizes, data):
     assert_equal(noised._replace(sentence_ids=joined.sentence_ids), joined)
 
 
-@settings(max_examples=40)
-@given(sizes=WINDOWS, data=st.data())
-def test_insertions_stand_before_their_column(noised_window, sizes, data):
-    noised = noised_window(sizes)
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_insertions_go_before_their_position(sizes):
+    noised, random = noised_batch(sizes), np.random.default_rng(len(sizes))
     before = lists(split(noised))
     length = [len(ids) for ids in before["ids"]]
-    places = [sorted(data.draw(st.lists(st.integers(0, n), max_size=3))) for n in length]
+    chosen = [sorted(random.integers(0, n + 1, random.integers(0, 4)).tolist()) for n in length]
     starts = np.cumsum([0, *length])
-    columns = [starts[i] + place for i, own in enumerate(places) for place in own]
-    ids = tf.range(500, 500 + len(columns))
-    rows = rows_of_sizes(tf.constant([len(own) for own in places], tf.int32))
-    inserted = insert(noised, tf.constant(columns, tf.int32), rows, ids)
-    after, new = lists(split(inserted)), iter(range(500, 500 + len(columns)))
-    for i, own in enumerate(places):
+    before_positions = [starts[i] + position for i, own in enumerate(chosen) for position in own]
+    ids = tf.range(500, 500 + len(before_positions))
+    partition = RowPartition.from_row_lengths(tf.constant([len(own) for own in chosen], tf.int32))
+    inserted = insert(noised, tf.constant(before_positions, tf.int32), partition, ids)
+    after, new = lists(split(inserted)), iter(range(500, 500 + len(before_positions)))
+    for i, own in enumerate(chosen):
         expected, sources = [], []
-        for place in range(length[i] + 1):
-            behind = before["source"][i][place] if place < length[i] else sizes[i] + 1
-            expected += [next(new) for _ in range(own.count(place))]
-            sources += [behind] * own.count(place)
-            expected += before["ids"][i][place : place + 1]
-            sources += before["source"][i][place : place + 1]
+        for position in range(length[i] + 1):
+            source = before["source"][i][position] if position < length[i] else sizes[i] + 1
+            expected += [next(new) for _ in range(own.count(position))]
+            sources += [source] * own.count(position)
+            expected += before["ids"][i][position : position + 1]
+            sources += before["source"][i][position : position + 1]
         assert after["ids"][i] == expected
         assert after["source"][i] == sources
-    added = inserted.op.numpy()[inserted.ids.numpy() >= 500] if len(columns) else []
+    added = inserted.op.numpy()[inserted.ids.numpy() >= 500] if before_positions else []
     assert (np.array(added) == Op.INSERT).all()
     assert after["targets"] == before["targets"]
 
 
-def test_columns_written_deleted_kept_and_moved():
-    noised = window([3, 2])
+def test_write_delete_keep_and_permute():
+    noised = batch([3, 2])
     flags = tf.constant([False, True, False, True, False])
     masked = write(noised, flags, 4, Op.MASK)
     assert lists(split(masked))["ids"] == [[10, 4, 12], [4, 14]]
@@ -156,9 +147,11 @@ def test_columns_written_deleted_kept_and_moved():
     np.testing.assert_array_equal(replay(moved, 4), moved.ids)
 
 
-def test_an_insertion_at_the_end_marks_nothing_when_written_over():
-    """Its source is one past the last target; noise on the token of the next example is not touched."""
-    noised = insert(window([2, 1]), tf.constant([2]), rows_of_sizes(tf.constant([1, 0])), tf.constant([4]))
+def test_an_insertion_at_the_end_does_not_affect_the_next_example():
+    """Its source is one past the last target, the position of the next example's first token."""
+    noised = insert(
+        batch([2, 1]), tf.constant([2]), RowPartition.from_row_lengths(tf.constant([1, 0])), tf.constant([4])
+    )
     assert lists(split(noised))["source"] == [[1, 2, 3], [1]]
     np.testing.assert_array_equal(replay(noised, 4), noised.ids)
     assert delete(noised, noised.source == 3).target_noise.numpy().tolist() == [1, 1, 3]

@@ -1,7 +1,7 @@
-"""Every draw has a stream of its own: changing one option leaves the others' draws as they were.
+"""Every draw has its own random stream: changing one option leaves all other draws alone.
 
-Of infilling and of chains this is told in test_chains.py, of masking in test_masking.py. Seeds are fixed; a
-draw that followed another option would pass a test here less than once in a million.
+test_chains.py covers infilling and chains, and test_masking.py masking. Seeds are fixed; a draw that depended
+on another option would pass a test here less than once in a million.
 """
 
 import itertools
@@ -11,44 +11,40 @@ import pytest
 
 from denoise_jax import corruption as noises
 from denoise_jax.corruption.record import Op, TargetNoise
+from tests.corruption.helpers import SYMBOLS, draw_many, text_of
 
 KEYS = 30
 
 
-@pytest.fixture
-def columns(draw_many):
-    """columns(corruption, text): one column of the examples under all keys, [keys, n]; default `source`."""
-
-    def draw(corruption, noised, name="source"):
-        return np.stack([getattr(row, name) for row in draw_many(corruption, noised, KEYS)])
-
-    return draw
+def field(corruption, noised, name="source") -> np.ndarray:
+    """One field of the examples under all keys: [keys, n]."""
+    return np.stack([getattr(example, name) for example in draw_many(corruption, noised, KEYS)])
 
 
 def moved(source) -> np.ndarray:
-    """Whether each place holds another token than in the text: bool, shape of `source`."""
+    """Whether the token at each position is not the original one: bool, in the shape of `source`."""
     return source != np.arange(1, source.shape[-1] + 1)
 
 
 def pattern(order) -> list[int]:
-    """An order without the places that it leaves alone, the others numbered anew."""
+    """The order of the tokens that moved, renumbered."""
     return np.unique(order[moved(order)], return_inverse=True)[1].tolist()
 
 
 def nested(smaller, greater) -> bool:
-    """Whether each example's flags [keys, n] are set in `greater` too; both vary, and differ."""
+    """Whether all flags [keys, n] are set in `greater` too; both vary, and they differ."""
     assert 0 < smaller.sum() < greater.sum() < greater.size
     return not (smaller & ~greater).any()
 
 
 @pytest.mark.parametrize("unit", ["token", "word"])
 @pytest.mark.parametrize("distance", [2, None])
-def test_a_share_that_takes_in_all_shuffles_as_all_do(symbols, text, columns, distance, unit):
-    """ceil(.999 x 20) = 20, by another way through the code."""
+def test_a_share_that_rounds_up_to_all_shuffles_like_1(distance, unit):
+    """ceil(.999 x 20) = 20, by another code path."""
     orders = [
-        columns(
-            noises.token_shuffling(symbols, shuffle_distance=distance, shuffle_prob=share, unit=unit),
-            text(20),
+        field(
+            noises.token_shuffling(SYMBOLS, shuffle_distance=distance, shuffle_prob=share, unit=unit),
+            text_of(20),
         )
         for share in (1.0, 0.999)
     ]
@@ -57,49 +53,49 @@ def test_a_share_that_takes_in_all_shuffles_as_all_do(symbols, text, columns, di
 
 
 @pytest.mark.parametrize("distance", [6, None])
-def test_those_that_take_part_are_shuffled_as_a_text_of_as_many(symbols, text, columns, distance):
-    """10 of 20 change places in the order in which 10 tokens alone do."""
+def test_a_share_is_shuffled_like_a_text_of_that_length(distance):
+    """10 of 20 tokens get the order that a text of 10 tokens gets."""
     options = {"shuffle_distance": distance}
-    alone = columns(noises.token_shuffling(symbols, **options), text(10))
-    some = columns(noises.token_shuffling(symbols, shuffle_prob=0.5, **options), text(20))
+    alone = field(noises.token_shuffling(SYMBOLS, **options), text_of(10))
+    some = field(noises.token_shuffling(SYMBOLS, shuffle_prob=0.5, **options), text_of(20))
     assert len({str(pattern(order)) for order in alone}) > KEYS // 2
     for own, order in zip(alone, some, strict=True):
         assert pattern(own) == pattern(order)
 
 
-def test_who_takes_part_in_a_shuffling_does_not_hang_on_the_distance(symbols, text, columns):
-    """Of 30 tokens the same 10 move, or some of them, whatever their distance; fewer are of them."""
+def test_which_tokens_are_shuffled_is_independent_of_the_distance():
+    """The same 10 of 30 tokens move, or some of them, at any distance; a smaller share is a subset."""
     flags = [
-        moved(columns(noises.token_shuffling(symbols, shuffle_distance=d, shuffle_prob=p), text(30)))
+        moved(field(noises.token_shuffling(SYMBOLS, shuffle_distance=d, shuffle_prob=p), text_of(30)))
         for d, p in ((None, 1 / 3), (2, 1 / 3), (9, 1 / 3), (None, 0.2))
     ]
     assert np.sum(flags[0], 1).mean() > 8
     assert (np.any(flags, 0).sum(1) <= 10).all()
 
 
-def test_a_great_distance_shuffles_as_none(symbols, text, columns):
-    """The bound scales the same draws. A million places hold 20 tokens back in 1 of 250 orders, by 1 place:
-    that 3 of 30 differ so is a chance of 1 in 4,000."""
+def test_a_large_distance_shuffles_like_no_limit():
+    """A distance of a million moves a token in 1 of 250 orders by one place: 3 of 30 have probability 1 /
+    4,000."""
     orders = [
-        columns(noises.token_shuffling(symbols, shuffle_distance=distance), text(20))
+        field(noises.token_shuffling(SYMBOLS, shuffle_distance=distance), text_of(20))
         for distance in (10**6, None)
     ]
     assert (orders[0] != orders[1]).any(1).sum() < 3
 
 
-def test_a_share_that_takes_in_all_sentences_permutes_them_as_all(symbols, text, columns):
+def test_a_share_that_rounds_up_to_all_permutes_like_1():
     orders = [
-        columns(noises.sentence_permutation(symbols, permute_sentences=share), text(2, 3, 1, 4, 2, 5, 1, 2))
+        field(noises.sentence_permutation(SYMBOLS, permute_sentences=share), text_of(2, 3, 1, 4, 2, 5, 1, 2))
         for share in (1.0, 0.999)
     ]
     assert len({str(order) for order in orders[0]}) == KEYS
     np.testing.assert_array_equal(*orders)
 
 
-def test_a_greater_share_of_the_sentences_takes_in_the_smaller(symbols, text, columns):
-    """Of 20 sentences 10 move at most, and 5 of these where a quarter is asked for."""
+def test_a_larger_share_of_sentences_contains_the_smaller():
+    """At most 10 of 20 sentences move, and a quarter moves at most 5 of these."""
     half, quarter = (
-        moved(columns(noises.sentence_permutation(symbols, permute_sentences=share), text(*[1] * 20)))
+        moved(field(noises.sentence_permutation(SYMBOLS, permute_sentences=share), text_of(*[1] * 20)))
         for share in (0.5, 0.25)
     )
     assert half.sum(1).mean() > 8 and quarter.sum(1).mean() > 3
@@ -107,9 +103,9 @@ def test_a_greater_share_of_the_sentences_takes_in_the_smaller(symbols, text, co
 
 
 @pytest.mark.parametrize("options", [{}, {"selection": "bernoulli"}, {"whole_word": True}])
-def test_a_greater_deletion_takes_in_the_smaller(symbols, text, columns, options):
+def test_a_larger_deletion_contains_the_smaller(options):
     deleted = [
-        columns(noises.token_deletion(symbols, deletion_prob=share, **options), text(40), "target_noise")
+        field(noises.token_deletion(SYMBOLS, deletion_prob=share, **options), text_of(40), "target_noise")
         == TargetNoise.DELETED
         for share in (0.1, 0.3, 0.7)
     ]
@@ -126,31 +122,31 @@ def test_a_greater_deletion_takes_in_the_smaller(symbols, text, columns, options
     ],
     ids=["masking", "bernoulli masking", "replacement", "gap sentences"],
 )
-def test_a_greater_share_hides_what_a_smaller_hides(symbols, text, columns, build):
+def test_a_larger_share_hides_what_a_smaller_hides(build):
     hidden = [
-        columns(build(symbols, share), text(*[1, 2, 1] * 10), "target_noise") == TargetNoise.COVERED
+        field(build(SYMBOLS, share), text_of(*[1, 2, 1] * 10), "target_noise") == TargetNoise.COVERED
         for share in (0.1, 0.3, 0.7)
     ]
     assert all(itertools.starmap(nested, itertools.pairwise(hidden)))
 
 
-def test_where_tokens_are_replaced_does_not_hang_on_what_replaces_them(symbols, text, columns):
+def test_replaced_positions_are_independent_of_the_replacements():
     ids = [
-        columns(noises.token_replacement(symbols, source=s), text(40), "ids") for s in ("vocabulary", "text")
+        field(noises.token_replacement(SYMBOLS, source=s), text_of(40), "ids") for s in ("vocabulary", "text")
     ]
     assert (ids[0] != ids[1]).any()
     ops = [
-        columns(noises.token_replacement(symbols, source=s), text(40), "op") for s in ("vocabulary", "text")
+        field(noises.token_replacement(SYMBOLS, source=s), text_of(40), "op") for s in ("vocabulary", "text")
     ]
     np.testing.assert_array_equal(*ops)
 
 
-def test_places_of_insertions_do_not_hang_on_what_is_inserted(symbols, text, columns):
-    """A greater mask_random makes random what a smaller did, and leaves the random tokens as they were."""
+def test_positions_of_insertions_are_independent_of_what_is_inserted():
+    """A larger mask_random makes more of them random, and leaves those that were random unchanged."""
     build = noises.token_insertion
     masks, some, more = (
         {
-            name: columns(build(symbols, insert_prob=0.5, mask_random=share), text(20), name)
+            name: field(build(SYMBOLS, insert_prob=0.5, mask_random=share), text_of(20), name)
             for name in ("ids", "op", "source")
         }
         for share in (0.0, 0.3, 0.7)
@@ -163,18 +159,18 @@ def test_places_of_insertions_do_not_hang_on_what_is_inserted(symbols, text, col
     np.testing.assert_array_equal(some["ids"][random], more["ids"][random])
 
 
-def test_the_sign_of_a_rotation_leaves_its_pivot(symbols, text, columns):
-    plain = columns(noises.document_rotation(symbols), text(30))
-    with_sign = columns(noises.document_rotation(symbols, sentinel=True), text(30))
-    ops = columns(noises.document_rotation(symbols, sentinel=True), text(30), "op")
+def test_the_sentinel_does_not_affect_the_rotation():
+    plain = field(noises.document_rotation(SYMBOLS), text_of(30))
+    with_sentinel = field(noises.document_rotation(SYMBOLS, sentinel=True), text_of(30))
+    ops = field(noises.document_rotation(SYMBOLS, sentinel=True), text_of(30), "op")
     assert len(set(plain[:, 0].tolist())) > 10
-    np.testing.assert_array_equal(plain, with_sign[ops == Op.KEEP].reshape(plain.shape))
+    np.testing.assert_array_equal(plain, with_sentinel[ops == Op.KEEP].reshape(plain.shape))
 
 
-def test_a_share_of_rotations_leaves_their_pivots(symbols, text, columns):
-    """Of more texts that are turned, those turned before keep their pivot."""
+def test_the_share_of_rotated_texts_does_not_affect_the_rotations():
+    """A larger share rotates the same texts, to the same tokens, and others."""
     every, more, some = (
-        columns(noises.document_rotation(symbols, rotate_prob=share), text(30)) for share in (1.0, 0.7, 0.3)
+        field(noises.document_rotation(SYMBOLS, rotate_prob=share), text_of(30)) for share in (1.0, 0.7, 0.3)
     )
     turned = [moved(order).any(1) for order in (some, more)]
     assert nested(*turned)
@@ -186,42 +182,42 @@ TURNED = [{}, {"noise_density": 0.3}, {"mean_noise_span_length": 2.0}]
 UNTURNED = {"noise_density": 0.4, "mean_noise_span_length": 3.0, "max_tokens": 64}
 
 
-def turns(rolled, line) -> list[set[int]]:
-    """For each key by how many places its hidden tokens on the line must turn to be those on the ring."""
+def rotations(rolled, line) -> list[set[int]]:
+    """For each key, the rotations that take the hidden tokens on the line to those on the ring."""
     return [
         {turn for turn in range(len(own)) if np.array_equal(np.roll(before, turn), own)}
         for own, before in zip(rolled, line, strict=True)
     ]
 
 
-def test_the_ring_hides_the_spans_of_the_line_turned(symbols, text, columns):
-    """40 tokens, some 14 hidden in 5 spans: by chance no turn of one set is another. The turn is the same
-    whatever is hidden."""
+def test_the_ring_hides_the_rotated_spans_of_the_line():
+    """Of 40 tokens some 14 are hidden in 5 spans, which are never rotations of each other by chance. The
+    rotation does not depend on what is hidden."""
     found = []
     for options in TURNED:
         ring, line = (
-            columns(
-                noises.span_corruption(symbols, random_roll=roll, **(UNTURNED | options)),
-                text(40),
+            field(
+                noises.span_corruption(SYMBOLS, random_roll=roll, **(UNTURNED | options)),
+                text_of(40),
                 "target_noise",
             )
             == TargetNoise.COVERED
             for roll in (True, False)
         )
-        assert len({str(row) for row in line}) == KEYS
-        found.append(turns(ring, line))
+        assert len({str(example) for example in line}) == KEYS
+        found.append(rotations(ring, line))
     common = [set.intersection(*of_key) for of_key in zip(*found, strict=True)]
     assert all(len(turn) == 1 for turn in common)
     assert len(set.union(*common)) > 10
 
 
-def test_what_hides_a_fragment_leaves_it_where_it_was(symbols, text, columns):
-    """Run, random tokens and which tokens become random stay as they are, whatever else is asked for."""
+def test_how_a_fragment_is_hidden_does_not_affect_its_position():
+    """Nor does keep_prob affect which tokens are random, or the random tokens themselves."""
 
     def drawn(**options):
         options = {"random_prob": 0.0, "keep_prob": 0.0} | options
         names = ("output_source", "op", "ids")
-        return {name: columns(noises.masked_fragment(symbols, **options), text(40), name) for name in names}
+        return {name: field(noises.masked_fragment(SYMBOLS, **options), text_of(40), name) for name in names}
 
     plain, random, kept, both = (
         drawn(**options)
@@ -242,10 +238,10 @@ def test_what_hides_a_fragment_leaves_it_where_it_was(symbols, text, columns):
     np.testing.assert_array_equal(random["ids"][is_random], both["ids"][is_random])
 
 
-def test_the_edge_of_a_fragment_leaves_the_starts_between(symbols, text, columns):
-    """Where a fragment touches neither end, it starts where it does if no end is preferred."""
+def test_edge_prob_does_not_affect_the_other_starts():
+    """A fragment at neither edge starts where it starts with edge_prob=0."""
     starts = [
-        columns(noises.masked_fragment(symbols, edge_prob=edge), text(40), "output_source")[:, 0]
+        field(noises.masked_fragment(SYMBOLS, edge_prob=edge), text_of(40), "output_source")[:, 0]
         for edge in (0.0, 0.3)
     ]
     between = (starts[1] > 1) & (starts[1] < 21)
@@ -253,14 +249,14 @@ def test_the_edge_of_a_fragment_leaves_the_starts_between(symbols, text, columns
     np.testing.assert_array_equal(starts[0][between], starts[1][between])
 
 
-def test_the_weights_of_a_mixture_leave_its_members_draws(symbols, text, columns):
-    """An example that has the same member under other weights has the same noise."""
-    mask = noises.token_masking(symbols, random_prob=0.0, keep_prob=0.0)
+def test_the_weights_of_a_mixture_do_not_affect_its_members():
+    """An example with the same member under different weights has the same noise."""
+    mask = noises.token_masking(SYMBOLS, random_prob=0.0, keep_prob=0.0)
     ids, ops = (
         [
-            columns(
-                noises.mixture([(mask, 1.0, None), (noises.token_replacement(symbols), weight, None)]),
-                text(40),
+            field(
+                noises.mixture([(mask, 1.0, None), (noises.token_replacement(SYMBOLS), weight, None)]),
+                text_of(40),
                 name,
             )
             for weight in (1.0, 3.0)

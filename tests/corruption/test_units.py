@@ -1,58 +1,55 @@
-"""Units: tokens and words, against a reference that walks along the text."""
+"""Units: tokens and words, compared with a loop over the text."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from denoise_jax.corruption.compose import chain
 from denoise_jax.corruption.masking import token_masking
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.record import Op, clean
-from denoise_jax.corruption.rows import rows_of_sizes
+from denoise_jax.corruption.row_partition import RowPartition
 from denoise_jax.corruption.shuffling import token_shuffling
 from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.corruption.units import check_unit, units
+from tests.corruption.helpers import SYMBOLS, batch_of, draw_many, random_texts
 
-TEXTS = st.lists(st.lists(st.sampled_from([1, 6, 10, 11, 12, 15, 900]), max_size=8), max_size=4)
+TEXTS = random_texts((1, 6, 900), (10, 11, 12, 15), longest=8)
 
 
-def walked(texts, symbols, unit):
-    """Unit of each column, None where there is none, and the number of units of each text."""
-    of, sizes, number = [], [], -1
+def reference_units(texts, symbols, unit):
+    """The unit of each token, or None, and the number of units of each text."""
+    unit_ids, sizes, number = [], [], -1
     for text in texts:
         before, previous = number, None
         for token in text:
             if token in symbols.protected:
-                of.append(None)
+                unit_ids.append(None)
             else:
                 inside = previous is not None and previous not in symbols.protected
                 number += not (unit == "word" and inside and not symbols.word_starts[token])
-                of.append(number)
+                unit_ids.append(number)
             previous = token
         sizes.append(number - before)
-    return of, sizes
+    return unit_ids, sizes
 
 
-@settings(max_examples=80)
-@given(texts=TEXTS, unit=st.sampled_from(["token", "word"]))
-def test_units_are_those_of_a_walk_along_the_text(symbols, texts, unit):
-    ragged = tf.ragged.constant(texts, tf.int32, ragged_rank=1)
-    found = units(symbols, clean(ragged), unit)
-    of, sizes = walked(texts, symbols, unit)
-    assert found.rows.sizes.numpy().tolist() == sizes
-    assert found.eligible.numpy().tolist() == [unit is not None for unit in of]
-    assert found.of.numpy().tolist() == [sum(sizes) if unit is None else unit for unit in of]
-    spread = found.spread(1 + tf.range(sum(sizes)))
-    assert spread.numpy().tolist() == [0 if unit is None else 1 + unit for unit in of]
+@pytest.mark.parametrize("unit", ["token", "word"])
+def test_units_are_those_of_a_loop_over_the_text(unit):
+    found = units(SYMBOLS, batch_of(TEXTS), unit)
+    unit_ids, sizes = reference_units(TEXTS, SYMBOLS, unit)
+    assert found.partition.row_lengths.numpy().tolist() == sizes
+    assert found.eligible.numpy().tolist() == [unit is not None for unit in unit_ids]
+    assert found.unit_ids.numpy().tolist() == [sum(sizes) if unit is None else unit for unit in unit_ids]
+    broadcast = found.broadcast(1 + tf.range(sum(sizes)))
+    assert broadcast.numpy().tolist() == [0 if unit is None else 1 + unit for unit in unit_ids]
 
 
-def test_what_noise_wrote_begins_a_word_where_its_text_did(symbols):
-    """12 and 15 go on a word; masks and random tokens do as the text did, and insertions are words."""
-    columns = [
+def test_noise_begins_a_word_where_its_text_did():
+    """12 and 15 continue a word; masks and random tokens do as their text did, and insertions are words."""
+    tokens = [
         # id, source, span, op, unit
         (10, 1, 2, Op.KEEP, 0),
         (4, 2, 2, Op.MASK, 0),  # for 12
@@ -62,52 +59,56 @@ def test_what_noise_wrote_begins_a_word_where_its_text_did(symbols):
         (15, 6, 2, Op.KEEP, 3),
         (10, 7, 1, Op.INSERT, 4),
     ]
-    ids, source, span, op, of = (tf.constant(column, tf.int32) for column in zip(*columns, strict=True))
+    ids, source, span, op, unit_ids = (tf.constant(values, tf.int32) for values in zip(*tokens, strict=True))
     noised = clean(tf.constant([10, 12, 11, 15, 13, 15]))
     noised = noised._replace(
-        ids=ids, source=source, span=span, op=op, rows=rows_of_sizes(tf.size(ids)[tf.newaxis])
+        ids=ids,
+        source=source,
+        span=span,
+        op=op,
+        partition=RowPartition.from_row_lengths(tf.size(ids)[tf.newaxis]),
     )
-    found = units(symbols, noised, "word", symbols.movable(noised))
-    np.testing.assert_array_equal(found.of, of)
+    found = units(SYMBOLS, noised, "word", SYMBOLS.movable(noised))
+    np.testing.assert_array_equal(found.unit_ids, unit_ids)
 
 
-def test_masked_words_change_places_like_others(symbols, draw_many):
-    """Whole words masked, then all words in any order: a mask has its old left neighbour about once in 8."""
+def test_masked_words_are_shuffled_like_others():
+    """Words are masked, then all words shuffled: a mask keeps its left neighbour with probability 1/8."""
     words = chain(
         [
-            token_masking(symbols, mask_prob=0.3, random_prob=0, keep_prob=0, whole_word=True),
-            token_shuffling(symbols, shuffle_distance=None, unit="word"),
+            token_masking(SYMBOLS, mask_prob=0.3, random_prob=0, keep_prob=0, whole_word=True),
+            token_shuffling(SYMBOLS, shuffle_distance=None, unit="word"),
         ]
     )
-    noised = clean(tf.constant([k for k in range(10, 22) if k % 3]))  # eight words of one piece
+    noised = clean(tf.constant([k for k in range(10, 22) if k % 3]))  # eight words of one token
     masks = together = 0
-    for row in draw_many(words, noised, 200):
-        for place in np.flatnonzero(row.op == Op.MASK):
+    for example in draw_many(words, noised, 200):
+        for position in np.flatnonzero(example.op == Op.MASK):
             masks += 1
-            together += place > 0 and row.source[place - 1] == row.source[place] - 1
+            together += position > 0 and example.source[position - 1] == example.source[position] - 1
     assert masks == 600
     assert together < 0.2 * masks  # 1/8 expected, |z| of 5.5: a false alarm in 10^8
 
 
-def test_flags_spread_as_flags(symbols):
-    found = units(symbols, clean(tf.constant([1, 10, 12, 11])), "word")
-    assert found.spread(tf.constant([True, False])).numpy().tolist() == [False, True, True, False]
+def test_broadcast_flags_are_flags():
+    found = units(SYMBOLS, clean(tf.constant([1, 10, 12, 11])), "word")
+    assert found.broadcast(tf.constant([True, False])).numpy().tolist() == [False, True, True, False]
 
 
-def test_only_the_columns_asked_for_belong_to_units(symbols):
-    """A piece behind a column left out begins a word, whatever the table says."""
+def test_only_eligible_tokens_belong_to_units():
+    """After one that is not, a token begins a word regardless of the table."""
     noised = clean(tf.constant([10, 12, 15, 12]))
-    found = units(symbols, noised, "word", tf.constant([True, False, True, True]))
-    np.testing.assert_array_equal(found.of, [0, 2, 1, 1])
+    found = units(SYMBOLS, noised, "word", tf.constant([True, False, True, True]))
+    np.testing.assert_array_equal(found.unit_ids, [0, 2, 1, 1])
 
 
-def test_unknown_units_and_words_that_nobody_can_tell_are_refused(symbols):
-    assert check_unit(symbols, "word") == "word"
-    with pytest.raises(CorruptionError, match="unit='line' is no unit of text; choose one of token, word"):
-        check_unit(symbols, "line")
+def test_unknown_units_and_words_are_refused():
+    assert check_unit(SYMBOLS, "word") == "word"
+    with pytest.raises(CorruptionError, match="unit='line' is unknown; choose one of token, word"):
+        check_unit(SYMBOLS, "line")
     with pytest.raises(CorruptionError, match="unit='word'.*choose one of token"):
-        check_unit(symbols, "word", ("token",))
-    with pytest.raises(CorruptionError, match="unit='word' asks for words.*word_starts"):
-        check_unit(dataclasses.replace(symbols, word_starts=None), "word")
+        check_unit(SYMBOLS, "word", ("token",))
+    with pytest.raises(CorruptionError, match="unit='word' needs words.*word_starts"):
+        check_unit(dataclasses.replace(SYMBOLS, word_starts=None), "word")
     without = Symbols(mask_token=4, vocab_size=1000)
     assert check_unit(without, "token") == "token"

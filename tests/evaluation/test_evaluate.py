@@ -10,7 +10,7 @@ from denoise_jax.config import Config
 from denoise_jax.corruption.compose import chain
 from denoise_jax.corruption.deletion import token_deletion
 from denoise_jax.corruption.infilling import text_infilling
-from denoise_jax.corruption.sentences import sentence_permutation
+from denoise_jax.corruption.sentence_permutation import sentence_permutation
 from denoise_jax.data import preprocessors
 from denoise_jax.errors import DataError
 from denoise_jax.evaluation.evaluate import GROUPS, Evaluator

@@ -108,7 +108,7 @@ def test_moved_are_the_tokens_whose_kind_is_moved(corruption):
     texts = tf.ragged.range([10] * len(lengths), [10 + length for length in lengths])
     sentences = tf.ragged.map_flat_values(lambda ids: ids // 6, texts)
     noised = presets.build(corruption, symbols)(clean(texts, sentences), tf.range(23, dtype=tf.int64))
-    kinds = tf.RaggedTensor.from_row_lengths(target_kinds(noised), noised.target_rows.sizes)
+    kinds = tf.RaggedTensor.from_row_lengths(target_kinds(noised), noised.target_partition.row_lengths)
     columns = split(noised)
     for op, source, kind in zip(columns["op"].numpy(), columns["source"].numpy(), kinds.numpy(), strict=True):
         places = np.flatnonzero(kind == TargetKind.MOVED) + 1

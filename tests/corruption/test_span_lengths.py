@@ -1,38 +1,39 @@
-"""Laws of span lengths. Seeds are fixed; p-values above 1e-4, which is the false-alarm rate of each law."""
+"""Distributions of span lengths. Seeds are fixed; p > 1e-4, which is the false-alarm rate of each."""
 
 import math
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import stats
 
 from denoise_jax.corruption.keys import draw
 from denoise_jax.corruption.options import CorruptionError
-from denoise_jax.corruption.rows import rows_of_sizes
-from denoise_jax.corruption.spans import LAWS, look_up, span_law
+from denoise_jax.corruption.row_partition import RowPartition
+from denoise_jax.corruption.span_lengths import DISTRIBUTIONS, look_up, span_length_distribution
+from tests.corruption.helpers import chi_square
 
 DRAWS = 40_000
 
 
 def draws(name="lengths", size=DRAWS):
-    return draw(tf.constant([1], tf.int64), name, rows_of_sizes(tf.constant([size])))
+    return draw(tf.constant([1], tf.int64), name, RowPartition.from_row_lengths(tf.constant([size])))
 
 
-def poisson(mean, longest):
-    """P(1) ... P(longest) of the zero-truncated law."""
-    total = 1 - math.exp(-mean)
-    return [math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) / total for k in range(1, longest + 1)]
+def zero_truncated_poisson(mean, longest):
+    """P(1) ... P(longest)."""
+    return stats.poisson.pmf(np.arange(1, longest + 1), mean) / stats.poisson.sf(0, mean)
 
 
 @pytest.mark.parametrize(
     ("name", "mean", "options", "expected"),
     [
-        ("geometric", 3.0, {}, [2 ** (k - 1) / 3**k for k in range(1, 13)]),
+        ("geometric", 3.0, {}, stats.geom.pmf(range(1, 13), 1 / 3)),
         ("geometric", 3.0, {"max_span_length": 3}, [9 / 19, 6 / 19, 4 / 19]),
-        ("poisson", 3.0, {}, poisson(3.0, 9)),
-        ("poisson", 3.5, {}, poisson(3.5, 9)),
-        ("poisson", 1.0, {}, poisson(1.0, 6)),
-        ("poisson", 1000.0, {}, poisson(1000.0, 1150)),
+        ("poisson", 3.0, {}, zero_truncated_poisson(3.0, 9)),
+        ("poisson", 3.5, {}, zero_truncated_poisson(3.5, 9)),
+        ("poisson", 1.0, {}, zero_truncated_poisson(1.0, 6)),
+        ("poisson", 1000.0, {}, zero_truncated_poisson(1000.0, 1150)),
         ("poisson", 3.0, {"max_span_length": 2}, [0.4, 0.6]),
         ("constant", 4.0, {}, [0, 0, 0, 1]),
         ("uniform", 3.0, {}, [0.2] * 5),
@@ -42,12 +43,12 @@ def poisson(mean, longest):
         ("empirical", 9.9, {"span_length_weights": (2, 0, 1, 1), "max_span_length": 3}, [2 / 3, 0, 1 / 3]),
     ],
 )
-def test_lengths_follow_the_law(chi_square, name, mean, options, expected):
-    lengths = span_law(name, mean, **options).lengths(draws()).numpy()
+def test_lengths_follow_the_distribution(name, mean, options, expected):
+    lengths = span_length_distribution(name, mean, **options).lengths(draws()).numpy()
     assert lengths.dtype == np.int32
     counts = np.bincount(np.minimum(lengths, len(expected) + 1), minlength=len(expected) + 2)[1:]
     probabilities = np.array([*expected, max(0.0, 1 - math.fsum(expected))])
-    common = probabilities * DRAWS > 5  # Pearson's test wants some in every cell
+    common = probabilities * DRAWS > 5  # Pearson's test requires some in every cell
     assert counts[probabilities < 1e-9].sum() == 0
     if common.sum() > 1:
         rest = [counts[~common].sum()], [probabilities[~common].sum()]
@@ -58,9 +59,9 @@ def test_lengths_follow_the_law(chi_square, name, mean, options, expected):
 
 
 @pytest.mark.parametrize("mean", [1.0, 3.0, 3.5])
-def test_empty_spans_before_one_that_hides_something(chi_square, mean):
-    """k of them with probability q^k (1 - q), q = exp(-lambda)."""
-    zeros = span_law("poisson", mean).zeros_before(draws("zeros")).numpy()
+def test_number_of_empty_spans_before_a_nonempty_one(mean):
+    """k with probability q^k (1 - q), q = exp(-lambda)."""
+    zeros = span_length_distribution("poisson", mean).zeros_before(draws("zeros")).numpy()
     q = math.exp(-mean)
     cells = int(math.log(20 / DRAWS) / math.log(q)) or 1  # all but the last expect 20 or more
     probabilities = [(1 - q) * q**k for k in range(cells)] + [q**cells]
@@ -68,14 +69,16 @@ def test_empty_spans_before_one_that_hides_something(chi_square, mean):
     assert chi_square(counts, probabilities) > 1e-4
 
 
-@pytest.mark.parametrize("name", sorted(set(LAWS) - {"poisson"}))
-def test_other_laws_draw_no_empty_spans(name):
-    law = span_law(name, 3.0, span_length_weights=(1, 2) if name == "empirical" else None)
-    assert law.zero == 0
-    assert not law.zeros_before(draws(size=100)).numpy().any()
+@pytest.mark.parametrize("name", sorted(set(DISTRIBUTIONS) - {"poisson"}))
+def test_only_poisson_has_empty_spans(name):
+    distribution = span_length_distribution(
+        name, 3.0, span_length_weights=(1, 2) if name == "empirical" else None
+    )
+    assert distribution.zero == 0
+    assert not distribution.zeros_before(draws(size=100)).numpy().any()
 
 
-def test_the_extremes_of_a_draw_are_the_first_and_the_last_index():
+def test_extreme_draws_give_the_first_and_the_last_index():
     extremes = tf.constant([-(2**31), -1, 0, 2**31 - 1])
     assert look_up((1.0, 1.0), extremes).numpy().tolist() == [0, 0, 1, 1]
     assert look_up((0.0, 2.0, 0.0), extremes).numpy().tolist() == [1, 1, 1, 1]
@@ -104,9 +107,9 @@ def test_the_extremes_of_a_draw_are_the_first_and_the_last_index():
         (("empirical", 3.0), {"span_length_weights": (0, 1), "max_span_length": 1}, "not all 0"),
         (("empirical", 3.0), {"span_length_weights": (1,), "max_span_length": 0}, "max_span_length=0"),
         (("empirical", "abc"), {"span_length_weights": (1,)}, "mean_span_length='abc'"),
-        (("empirical", 3.0), {"span_length_weights": (1,) * 2**16}, "has 65536 lengths; give 32768 at most"),
+        (("empirical", 3.0), {"span_length_weights": (1,) * 2**16}, "has 65536 lengths; give at most 32768"),
     ],
 )
-def test_what_a_law_does_not_allow_is_refused(arguments, options, message):
+def test_invalid_options_are_refused(arguments, options, message):
     with pytest.raises(CorruptionError, match=message):
-        span_law(*arguments, **options)
+        span_length_distribution(*arguments, **options)
