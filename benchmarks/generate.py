@@ -67,12 +67,13 @@ def ours(shape: Shape, folder: Path):
     import numpy as np
 
     from denoise_jax.config import ModelConfig
-    from denoise_jax.generation.logits_processors import Search
+    from denoise_jax.generation.decoding import DecodingOptions
     from denoise_jax.generation.search import generate_tokens
     from denoise_jax.interop.weights import tensors
     from denoise_jax.model.transformer import init_params
 
     config = ModelConfig(
+        vocab_size=shape.vocabulary,
         embed_dim=shape.width,
         num_heads=shape.heads,
         ffn_dim=shape.ffn,
@@ -85,12 +86,10 @@ def ours(shape: Shape, folder: Path):
         folder / "weights.npz", **dict(tensors(jax.device_get(params), config, np.arange(shape.vocabulary)))
     )
     tokens_BS = jnp.asarray(prompts(shape))
-    search = Search(NEW, START, END, min_new_tokens=NEW, num_beams=BEAMS)
+    options = DecodingOptions(NEW, START, END, min_new_tokens=NEW, num_beams=BEAMS)
 
     def run():
-        return np.asarray(
-            generate_tokens(config, shape.vocabulary, params, tokens_BS, search).tokens_BRM[:, 0]
-        )
+        return np.asarray(generate_tokens(config, params, tokens_BS, options).tokens_BRM[:, 0])
 
     square = jnp.ones((1024, 1024))
     product = jax.jit(lambda a, b: a @ b)
