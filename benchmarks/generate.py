@@ -1,13 +1,13 @@
-"""Generation beside Hugging Face transformers: new tokens per CPU second, in float32.
+"""Beam search compared with Hugging Face transformers: new tokens per CPU second, in float32.
 
     benchmarks/setup_peers.sh                                 # once; needs network
     python benchmarks/generate.py [--peer-python PYTHON] [--shapes tiny base] [--turns 3]
 
-Both generate with the same random weights from the same prompts (batch 8, 128 tokens), 4 beams, 64 new tokens
-for each prompt, neither more nor less. Each runs in a process of its own, pinned to one CPU with one thread,
-and they take turns, so that a busy machine disturbs both alike; the best turn counts. Compiling and loading
-are not measured. The limit is what the products with the weights alone would take at the speed of a large
-matrix product on that CPU. Compare lines of one run only.
+Both generate exactly 64 new tokens per prompt with 4 beams, from the same random weights and the same prompts
+(batch 8, 128 tokens). Each runs in its own process, pinned to one CPU with one thread. They take turns, so
+that load from other programs affects both, and the best turn counts. Compiling and loading are not measured.
+The limit is the time that the matrix products with the weights alone would take at the speed of a large
+matrix product on that CPU. Compare only numbers from the same run.
 """
 
 import argparse
@@ -38,7 +38,7 @@ SHAPES = {"tiny": Shape(2, 256, 4, 1024, 8192), "base": Shape(6, 768, 12, 3072, 
 
 
 def work(shape: Shape) -> dict[str, float]:
-    """Multiplications and additions with weights, by part of the model."""
+    """FLOPs of the matrix products with weights, by part of the model."""
     square = shape.width**2
     block = 2 * shape.width * shape.ffn
     sources, rows = BATCH * SOURCE, BATCH * BEAMS * NEW
@@ -58,7 +58,7 @@ def prompts(shape: Shape):
 
 
 def ours(shape: Shape, folder: Path):
-    """Writes the weights for the peer. Returns a function that generates, and FLOP/s of a large product."""
+    """Writes the weights for the peer; returns a function that generates, and FLOP/s of a large product."""
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     os.environ["JAX_PLATFORMS"] = "cpu"
     sys.path.insert(0, str(ROOT))
@@ -67,12 +67,13 @@ def ours(shape: Shape, folder: Path):
     import numpy as np
 
     from denoise_jax.config import ModelConfig
-    from denoise_jax.generation.logits_processors import Search
+    from denoise_jax.generation.decoding import DecodingOptions
     from denoise_jax.generation.search import generate_tokens
     from denoise_jax.interop.weights import tensors
     from denoise_jax.model.transformer import init_params
 
     config = ModelConfig(
+        vocab_size=shape.vocabulary,
         embed_dim=shape.width,
         num_heads=shape.heads,
         ffn_dim=shape.ffn,
@@ -85,12 +86,10 @@ def ours(shape: Shape, folder: Path):
         folder / "weights.npz", **dict(tensors(jax.device_get(params), config, np.arange(shape.vocabulary)))
     )
     tokens_BS = jnp.asarray(prompts(shape))
-    search = Search(NEW, START, END, min_new_tokens=NEW, num_beams=BEAMS)
+    options = DecodingOptions(NEW, START, END, min_new_tokens=NEW, num_beams=BEAMS)
 
     def run():
-        return np.asarray(
-            generate_tokens(config, shape.vocabulary, params, tokens_BS, search).tokens_BRM[:, 0]
-        )
+        return np.asarray(generate_tokens(config, params, tokens_BS, options).tokens_BRM[:, 0])
 
     square = jnp.ones((1024, 1024))
     product = jax.jit(lambda a, b: a @ b)
@@ -98,7 +97,7 @@ def ours(shape: Shape, folder: Path):
 
 
 def theirs(shape: Shape, folder: Path):
-    """The same for transformers, with our weights under its names. Runs in the peer's environment."""
+    """The same for transformers, with the weights written by `ours`. Runs in the peer's environment."""
     import numpy as np
     import torch
     import transformers
@@ -123,7 +122,7 @@ def theirs(shape: Shape, folder: Path):
     )
     model = transformers.BartForConditionalGeneration(config).eval()
     weights = {name: torch.tensor(array) for name, array in np.load(folder / "weights.npz").items()}
-    model.load_state_dict(weights, strict=False)  # copies of the tied table are not in it
+    model.load_state_dict(weights, strict=False)  # copies of the tied embedding are missing
     ids = torch.tensor(prompts(shape)).long()
     options = {"num_beams": BEAMS, "do_sample": False, "min_new_tokens": NEW, "max_new_tokens": NEW}
 
@@ -135,7 +134,7 @@ def theirs(shape: Shape, folder: Path):
 
 
 def best_of(times: int, call) -> float:
-    """Least CPU seconds of several calls."""
+    """The fewest CPU seconds of several calls."""
     spent = []
     for _ in range(times):
         began = time.process_time()
@@ -145,7 +144,7 @@ def best_of(times: int, call) -> float:
 
 
 def worker(peer: str, shape: str, folder: Path) -> None:
-    """Generates once unmeasured, tells what, and then once for each line that it is sent."""
+    """Generates once, prints the tokens, and then generates and prints the time for each line of input."""
     answers, sys.stdout = sys.stdout, sys.stderr  # libraries may print
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -156,7 +155,7 @@ def worker(peer: str, shape: str, folder: Path) -> None:
 
 
 def start(python: str, peer: str, shape: str, folder: str) -> tuple[subprocess.Popen, dict]:
-    """A worker, when it is ready, and its first answer."""
+    """Starts a worker; returns it and its first line, once it is ready."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [python, __file__, "--worker", peer, shape, folder],
@@ -173,7 +172,7 @@ def start(python: str, peer: str, shape: str, folder: str) -> tuple[subprocess.P
 
 
 def measure(shape: str, peer_python: str, turns: int) -> dict:
-    """Best CPU seconds of each, how many prompts got the same tokens, and the speed of a large product."""
+    """Best CPU seconds of each, number of prompts with equal outputs, and FLOP/s of a large product."""
     with tempfile.TemporaryDirectory() as folder:
         workers = {"ours": start(sys.executable, "ours", shape, folder)}
         workers["theirs"] = start(peer_python, "theirs", shape, folder)

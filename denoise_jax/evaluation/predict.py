@@ -12,7 +12,7 @@ from denoise_jax.data import registry
 from denoise_jax.data.loader import evaluation_batches
 from denoise_jax.data.preprocessors import Reading
 from denoise_jax.errors import DataError
-from denoise_jax.generation.prompts import generate
+from denoise_jax.generation.prompts import generate_ids
 from denoise_jax.model.transformer import bind_params
 from denoise_jax.parallel.mesh import batch_shards
 from denoise_jax.parallel.sharding import global_batch
@@ -68,8 +68,7 @@ def predict(
     batch_size = config.evaluation.batch_size or config.data.batch_size
     if config.model.num_classes is None:
         prompts = [example["inputs"].tolist() for example in examples]
-        advance = progress and (lambda done: progress(done, len(prompts)))
-        outputs = generate(model, prompts, config.generation, batch_size=batch_size, progress=advance)
+        outputs = generate_ids(model, prompts, config.generation, batch_size=batch_size, progress=progress)
         written = [model.vocabulary.decode(best.ids) for best, *_ in outputs]
     else:
         written = list(itertools.islice(_classes(model, split, batch_size), len(examples)))

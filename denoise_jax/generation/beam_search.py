@@ -1,12 +1,12 @@
-"""Beam search as Hugging Face transformers 5 defines it.
+"""Beam search as defined by Hugging Face transformers 5.
 
-Each step ranks the 2N likeliest continuations of a prompt's N beams. Those that end (by </s>, or by the
-length) and are among the best N compete for the N finished places, by score over length to a power. The best
-N of those that go on are the next beams. A prompt is done when no beam is likely to improve on the finished
-ones: what `early_stopping` says.
+Each step ranks the 2N best continuations of a prompt's N beams. Those that end (by </s> or by the maximum
+length) and are among the best N compete for the N places of finished outputs, by score divided by
+length ** length_penalty. The best N of the others are the next beams. A prompt is done when its beams are
+unlikely to improve on its finished outputs, as `early_stopping` defines it.
 
-Shape letters: B prompts, N beams, C candidates (2N), V padded vocabulary, M target positions, T places of a
-history (M + 1, the first is the start token).
+Shape letters: B prompts, N beams, C candidates of a prompt (2N), E candidates of a beam, V padded vocabulary,
+M target positions, P cache slots (M*N), T history indices (M + 1; the first token is the start token).
 """
 
 from typing import NamedTuple
@@ -15,24 +15,27 @@ import jax
 import jax.numpy as jnp
 
 from denoise_jax.generation import decoding
-from denoise_jax.generation.logits_processors import Search, constrain
-from denoise_jax.generation.top_k import likeliest
+from denoise_jax.generation.cache import Cache
+from denoise_jax.generation.decoding import DecodingOptions
+from denoise_jax.generation.logits_processors import process_logits
+from denoise_jax.generation.top_k import top_k
 from denoise_jax.model.transformer import EncoderDecoder
 
-_NEVER = -1e9  # the score of what does not exist; the same number as Hugging Face's, since it can be returned
+# Score of a missing beam or output. Hugging Face uses the same number, and it can occur in results.
+_MISSING = -1e9
 
 
 class _Finished(NamedTuple):
-    """The best finished outputs so far, best first."""
+    """The best finished outputs so far, best first. `exists_BN` is false for places not yet taken."""
 
     history_BNT: jax.Array
     lengths_BN: jax.Array
     scores_BN: jax.Array
-    real_BN: jax.Array
+    exists_BN: jax.Array
 
 
-class _Beams(NamedTuple):
-    """The state of the loop. `ancestors_BNM` says in which beam's slot each token's key and value lie."""
+class _LoopState(NamedTuple):
+    """`ancestors_BNM`: for each beam, the beam in whose slot the key and value of each position are."""
 
     index: jax.Array
     history_BNT: jax.Array
@@ -40,12 +43,12 @@ class _Beams(NamedTuple):
     ancestors_BNM: jax.Array
     finished: _Finished
     improvable_B: jax.Array
-    going_on: jax.Array
-    cache: decoding.Cache
+    unfinished: jax.Array
+    cache: Cache
 
 
 class _Candidates(NamedTuple):
-    """The likeliest continuations of a prompt, best first, and those which end here."""
+    """The best continuations of a prompt, best first. `parents_BC` are the beams they continue."""
 
     history_BCT: jax.Array
     parents_BC: jax.Array
@@ -54,133 +57,137 @@ class _Candidates(NamedTuple):
 
 
 def beam_search(
-    model: EncoderDecoder, tokens_BS: jax.Array, options: Search
+    model: EncoderDecoder, tokens_BS: jax.Array, options: DecodingOptions
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """int32 tokens [B, N, M] without the start, padded with 0; int32 lengths and float32 scores [B, N].
+    """The N best outputs of each prompt, best first.
 
-    The score is the sum of log-probabilities over length ** length_penalty; forced tokens count 0. Outputs
-    are best first. Prompts of padding only are done from the beginning.
+    A score is the sum of the tokens' log-probabilities (0 for forced tokens) divided by
+    length ** length_penalty. Empty prompts (all padding) give empty outputs.
+
+    Returns:
+      int32 tokens [B, N, M] without the start token, padded with 0; int32 lengths and float32 scores [B, N].
     """
-    batch, count, length = tokens_BS.shape[0], options.num_beams, options.max_new_tokens
-    step, cache = decoding.start(model, tokens_BS, length, count, shared=True)
-    real_B = (tokens_BS != 0).any(axis=1)
+    batch, beams, length = tokens_BS.shape[0], options.num_beams, options.max_new_tokens
+    step, cache = decoding.start(model, tokens_BS, length, beams, shared=True)
+    nonempty_B = (tokens_BS != 0).any(axis=1)
 
-    def extend(beams: _Beams) -> _Beams:
-        index = beams.index
+    def extend(state: _LoopState) -> _LoopState:
+        index = state.index
         ancestors_BNM = jax.lax.dynamic_update_slice_in_dim(
-            beams.ancestors_BNM,
-            jnp.broadcast_to(jnp.arange(count)[None, :, None], (batch, count, 1)),
+            state.ancestors_BNM,
+            jnp.broadcast_to(jnp.arange(beams)[None, :, None], (batch, beams, 1)),
             index,
             axis=2,
         )
-        tokens_BN = jax.lax.dynamic_index_in_dim(beams.history_BNT, index, axis=2, keepdims=False)
-        logits_VBN, cache = step(tokens_BN, index, _past(ancestors_BNM, index), beams.cache)
-        candidates = _continue(options, logits_VBN, beams)
-        scores_BN, chosen_BN = jax.lax.top_k(_sink(candidates.scores_BC, candidates.ends_BC), count)
-        finished = _finish(options, candidates, beams)
-        improvable_B = beams.improvable_B & _improvable(options, index + 1, scores_BN, finished)
-        all_finished = (finished.real_BN.all(axis=1) | ~real_B).all() & (options.early_stopping is True)
-        all_end = (candidates.ends_BC.all(axis=1) | ~real_B).all()
-        return _Beams(
+        tokens_BN = jax.lax.dynamic_index_in_dim(state.history_BNT, index, axis=2, keepdims=False)
+        logits_VBN, cache = step(tokens_BN, index, _ancestor_mask(ancestors_BNM, index), state.cache)
+        candidates = _candidates(options, logits_VBN, state)
+        scores_BN, chosen_BN = jax.lax.top_k(_rank_last(candidates.scores_BC, candidates.ends_BC), beams)
+        finished = _update_finished(options, candidates, state)
+        improvable_B = state.improvable_B & _improvable(options, index + 1, scores_BN, finished)
+        all_full = (finished.exists_BN.all(axis=1) | ~nonempty_B).all() & (options.early_stopping is True)
+        all_end = (candidates.ends_BC.all(axis=1) | ~nonempty_B).all()
+        return _LoopState(
             index + 1,
             _take(candidates.history_BCT, chosen_BN),
             scores_BN,
             _take(ancestors_BNM, _take(candidates.parents_BC, chosen_BN)),
             finished,
             improvable_B,
-            improvable_B.any() & ~all_finished & ~all_end,
+            improvable_B.any() & ~all_full & ~all_end,
             cache,
         )
 
-    beams = _start(options, real_B, cache)
-    finished = jax.lax.while_loop(lambda beams: beams.going_on, extend, beams).finished
+    state = _initial_state(options, nonempty_B, cache)
+    finished = jax.lax.while_loop(lambda state: state.unfinished, extend, state).finished
     return (
-        jnp.where(real_B[:, None, None], finished.history_BNT[:, :, 1:], 0),
-        jnp.where(real_B[:, None], finished.lengths_BN, 0),
-        jnp.where(real_B[:, None], finished.scores_BN, 0),
+        jnp.where(nonempty_B[:, None, None], finished.history_BNT[:, :, 1:], 0),
+        jnp.where(nonempty_B[:, None], finished.lengths_BN, 0),
+        jnp.where(nonempty_B[:, None], finished.scores_BN, 0),
     )
 
 
-def _start(options: Search, real_B: jax.Array, cache: decoding.Cache) -> _Beams:
-    """All beams stand at the start token; only the first counts, or all would write the same."""
-    batch, count, length = real_B.shape[0], options.num_beams, options.max_new_tokens
-    history_BNT = jnp.zeros((batch, count, length + 1), jnp.int32)
-    none_BN = jnp.zeros((batch, count), jnp.int32)
-    never_BN = jnp.full((batch, count), _NEVER, jnp.float32)
-    return _Beams(
-        jnp.int32(0),
-        history_BNT.at[:, :, 0].set(options.start_id),
-        never_BN.at[:, 0].set(0),
-        jnp.zeros((batch, count, length), jnp.int32),
-        _Finished(history_BNT, none_BN, never_BN, none_BN.astype(bool)),
-        real_B,
-        real_B.any(),
-        cache,
+def _initial_state(options: DecodingOptions, nonempty_B: jax.Array, cache: Cache) -> _LoopState:
+    """Every beam holds the start token. Only the first counts; otherwise all would generate the same."""
+    shape, length = (nonempty_B.shape[0], options.num_beams), options.max_new_tokens
+    history_BNT = jnp.zeros((*shape, length + 1), jnp.int32)
+    missing_BN = jnp.full(shape, _MISSING, jnp.float32)
+    return _LoopState(
+        index=jnp.int32(0),
+        history_BNT=history_BNT.at[:, :, 0].set(options.start_id),
+        scores_BN=missing_BN.at[:, 0].set(0),
+        ancestors_BNM=jnp.zeros((*shape, length), jnp.int32),
+        finished=_Finished(history_BNT, jnp.zeros(shape, jnp.int32), missing_BN, jnp.zeros(shape, bool)),
+        improvable_B=nonempty_B,
+        unfinished=nonempty_B.any(),
+        cache=cache,
     )
 
 
-def _past(ancestors_BNM: jax.Array, index: jax.Array) -> jax.Array:
-    """Which slots of the shared cache each beam sees, bool [B, N, M*N]: those of its ancestors."""
-    batch, count, length = ancestors_BNM.shape
-    own_BNMN = ancestors_BNM[..., None] == jnp.arange(count)[None, None, None]
+def _ancestor_mask(ancestors_BNM: jax.Array, index: jax.Array) -> jax.Array:
+    """The slots of the shared cache that each beam sees, those of its ancestors: bool [B, N, P]."""
+    batch, beams, length = ancestors_BNM.shape
+    slot_BNMN = ancestors_BNM[..., None] == jnp.arange(beams)[None, None, None]
     written_M1 = (jnp.arange(length) <= index)[None, None, :, None]
-    return (own_BNMN & written_M1).reshape(batch, count, length * count)
+    return (slot_BNMN & written_M1).reshape(batch, beams, length * beams)
 
 
-def _continue(options: Search, logits_VBN: jax.Array, beams: _Beams) -> _Candidates:
-    """The 2N best continuations of each prompt. Each beam's own 2N best are enough to find them."""
-    total_BN = jax.nn.logsumexp(logits_VBN, axis=0)
-    logits_VBN = constrain(options, logits_VBN, total_BN, beams.history_BNT, beams.index)
-    wanted = 2 * options.num_beams
-    each = min(wanted, logits_VBN.shape[0])
-    values_BNC, tokens_BNC = likeliest(logits_VBN, each)
-    scores_BNC = values_BNC - total_BN[..., None] + beams.scores_BN[..., None]
-    batch = scores_BNC.shape[0]
-    scores_BC, places_BC = jax.lax.top_k(scores_BNC.reshape(batch, -1), wanted)
-    tokens_BC = jnp.take_along_axis(tokens_BNC.reshape(batch, -1), places_BC, axis=1)
-    parents_BC = places_BC // each
+def _candidates(options: DecodingOptions, logits_VBN: jax.Array, state: _LoopState) -> _Candidates:
+    """The 2N best continuations of each prompt, found among the 2N best of each beam."""
+    log_normalizer_BN = jax.nn.logsumexp(logits_VBN, axis=0)
+    logits_VBN = process_logits(options, logits_VBN, log_normalizer_BN, state.history_BNT, state.index)
+    count = 2 * options.num_beams
+    count_per_beam = min(count, logits_VBN.shape[0])
+    values_BNE, tokens_BNE = top_k(logits_VBN, count_per_beam)
+    scores_BNE = values_BNE - log_normalizer_BN[..., None] + state.scores_BN[..., None]
+    batch = scores_BNE.shape[0]
+    scores_BC, indices_BC = jax.lax.top_k(scores_BNE.reshape(batch, -1), count)
+    tokens_BC = jnp.take_along_axis(tokens_BNE.reshape(batch, -1), indices_BC, axis=1)
+    parents_BC = indices_BC // count_per_beam
     history_BCT = jax.lax.dynamic_update_slice_in_dim(
-        _take(beams.history_BNT, parents_BC), tokens_BC[..., None], beams.index + 1, axis=2
+        _take(state.history_BNT, parents_BC), tokens_BC[..., None], state.index + 1, axis=2
     )
-    ends_BC = (tokens_BC == options.end_id) | (beams.index + 1 >= options.max_new_tokens)
+    ends_BC = (tokens_BC == options.end_id) | (state.index + 1 >= options.max_new_tokens)
     return _Candidates(history_BCT, parents_BC, scores_BC, ends_BC)
 
 
-def _finish(options: Search, candidates: _Candidates, beams: _Beams) -> _Finished:
-    """The N best of the finished outputs and the candidates which end now and are among the best N."""
-    finished, count, length = beams.finished, options.num_beams, beams.index + 1
-    new_BC = candidates.ends_BC & (jnp.arange(candidates.ends_BC.shape[1]) < count)[None]
-    full_B1 = finished.real_BN.all(axis=1, keepdims=True) & (options.early_stopping is True)
+def _update_finished(options: DecodingOptions, candidates: _Candidates, state: _LoopState) -> _Finished:
+    """The N best of the finished outputs and of the candidates that end and are among the best N."""
+    finished, beams, length = state.finished, options.num_beams, state.index + 1
+    new_BC = candidates.ends_BC & (jnp.arange(candidates.ends_BC.shape[1]) < beams)[None]
+    full_B1 = finished.exists_BN.all(axis=1, keepdims=True) & (options.early_stopping is True)
     scores_BC = candidates.scores_BC / length.astype(jnp.float32) ** options.length_penalty
-    for excluded in (full_B1, ~beams.improvable_B[:, None], ~new_BC):
-        scores_BC = _sink(scores_BC, excluded)
+    for excluded in (full_B1, ~state.improvable_B[:, None], ~new_BC):
+        scores_BC = _rank_last(scores_BC, excluded)
     new = _Finished(
         candidates.history_BCT, jnp.broadcast_to(length, new_BC.shape).astype(jnp.int32), scores_BC, new_BC
     )
     merged = jax.tree.map(lambda old, new: jnp.concatenate([old, new], axis=1), finished, new)
-    best_BN = jax.lax.top_k(merged.scores_BN, count)[1]
+    best_BN = jax.lax.top_k(merged.scores_BN, beams)[1]
     return jax.tree.map(lambda x: _take(x, best_BN), merged)
 
 
-def _improvable(options: Search, length: jax.Array, scores_BN: jax.Array, finished: _Finished) -> jax.Array:
-    """For each prompt whether its best beam may still beat its worst finished output, bool [B].
+def _improvable(
+    options: DecodingOptions, length: jax.Array, scores_BN: jax.Array, finished: _Finished
+) -> jax.Array:
+    """Whether each prompt's best beam may still beat its worst finished output, bool [B].
 
-    With early_stopping="never" and a positive penalty the beam is credited with the longest output, which
-    makes this certain; otherwise with its length so far, which is a guess.
+    The beam's score is divided by its length so far, which is a heuristic. With early_stopping="never" and a
+    positive length_penalty it is divided by the maximum length, which makes the answer exact.
     """
     if options.early_stopping == "never" and options.length_penalty > 0:
         length = jnp.int32(options.max_new_tokens)
     best_B1 = scores_BN[:, :1] / length.astype(jnp.float32) ** options.length_penalty
-    worst_BN = jnp.where(finished.real_BN, finished.scores_BN.min(axis=1, keepdims=True), _NEVER)
-    return (best_B1 > worst_BN).any(axis=1)
+    worst_B1 = finished.scores_BN.min(axis=1, keepdims=True)
+    return (best_B1 > jnp.where(finished.exists_BN, worst_B1, _MISSING)).any(axis=1)
 
 
-def _take(x_BNT: jax.Array, rows_BC: jax.Array) -> jax.Array:
-    """The chosen rows of each prompt, [B, C, ...]."""
-    rows = rows_BC.reshape(rows_BC.shape + (1,) * (x_BNT.ndim - 2))
-    return jnp.take_along_axis(x_BNT, rows, axis=1)
+def _take(x_BNT: jax.Array, indices_BC: jax.Array) -> jax.Array:
+    """The chosen beams or candidates of each prompt, [B, C, ...]."""
+    indices = indices_BC.reshape(indices_BC.shape + (1,) * (x_BNT.ndim - 2))
+    return jnp.take_along_axis(x_BNT, indices, axis=1)
 
 
-def _sink(scores_BC: jax.Array, excluded_BC: jax.Array) -> jax.Array:
-    """Scores by which what is excluded comes last, though still in order."""
-    return scores_BC + jnp.where(excluded_BC, _NEVER, 0.0)
+def _rank_last(scores_BC: jax.Array, excluded_BC: jax.Array) -> jax.Array:
+    """Scores that rank excluded candidates after all others, in their previous order."""
+    return scores_BC + jnp.where(excluded_BC, _MISSING, 0.0)

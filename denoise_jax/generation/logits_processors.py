@@ -1,53 +1,38 @@
-"""What a search may write: no repeated n-grams, a least length, tokens forced at the ends.
+"""Logits processors: no repeated n-grams, minimum length, forced first and last tokens.
 
-The same as Hugging Face's logits processors, in their order. `history_BNT` holds what the rows have written,
-with the token that started them at place 0; the token at hand goes to place index + 1.
+The same as Hugging Face's, applied in the same order. `history_BNT` holds each row's tokens so far, beginning
+with the start token; the next token goes to history index `index + 1`.
 
-Shape letters: V padded vocabulary, B prompts, N rows of a prompt, T places of the history (M + 1).
+Shape letters: V padded vocabulary, B prompts, N rows of a prompt, T history indices (max_new_tokens + 1),
+W n-gram positions.
 """
-
-from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-
-class Search(NamedTuple):
-    """How to decode: `GenerationConfig` with its tokens resolved to ids; hashable, static under jit."""
-
-    max_new_tokens: int
-    start_id: int
-    end_id: int
-    min_new_tokens: int = 0
-    num_beams: int = 1
-    num_return_sequences: int = 1
-    length_penalty: float = 1.0
-    early_stopping: bool | Literal["never"] = False
-    no_repeat_ngram_size: int = 0
-    forced_bos_id: int | None = None
-    forced_eos_id: int | None = None
-    do_sample: bool = False
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
+from denoise_jax.generation.decoding import DecodingOptions
 
 
-def constrain(
-    options: Search, logits_VBN: jax.Array, total_BN: jax.Array, history_BNT: jax.Array, index: jax.Array
+def process_logits(
+    options: DecodingOptions,
+    logits_VBN: jax.Array,
+    log_normalizer_BN: jax.Array,
+    history_BNT: jax.Array,
+    index: jax.Array,
 ) -> jax.Array:
-    """Logits with -inf for tokens that may not be written at position `index`.
+    """Sets the logits of tokens that must not be generated at position `index` to -inf.
 
-    `total_BN` is the log of the sum of the exponentials of the logits. A forced token's logit becomes that,
-    so that its log-probability is 0.
+    A forced token gets a log-probability of 0: its logit becomes `log_normalizer_BN`, the logsumexp of the
+    logits.
     """
     tokens_V11 = jnp.arange(logits_VBN.shape[0])[:, None, None]
 
-    def force(logits_VBN, token, now):
-        forced_VBN = jnp.where(tokens_V11 == token, total_BN[None], -jnp.inf)
-        return jnp.where(now, forced_VBN, logits_VBN)
+    def force(logits_VBN, token, condition):
+        forced_VBN = jnp.where(tokens_V11 == token, log_normalizer_BN[None], -jnp.inf)
+        return jnp.where(condition, forced_VBN, logits_VBN)
 
     if options.no_repeat_ngram_size:
-        logits_VBN = _without_repetition(options.no_repeat_ngram_size, logits_VBN, history_BNT, index)
+        logits_VBN = _ban_repeated_ngrams(options.no_repeat_ngram_size, logits_VBN, history_BNT, index)
     if options.min_new_tokens:
         too_early = (tokens_V11 == options.end_id) & (index < options.min_new_tokens)
         logits_VBN = jnp.where(too_early, -jnp.inf, logits_VBN)
@@ -58,19 +43,19 @@ def constrain(
     return logits_VBN
 
 
-def _without_repetition(
+def _ban_repeated_ngrams(
     size: int, logits_VBN: jax.Array, history_BNT: jax.Array, index: jax.Array
 ) -> jax.Array:
-    """-inf for each token that would complete an n-gram of this size which the row holds already."""
-    batch, rows, places = history_BNT.shape
-    if places < size:
+    """-inf for each token that would complete an n-gram of this size that the row already contains."""
+    batch, rows, length = history_BNT.shape
+    if length < size:
         return logits_VBN
-    windows = places - size + 1
-    last_W = jnp.arange(windows) + size - 1
-    found_BNW = jnp.broadcast_to(last_W <= index, (batch, rows, windows))
-    for place in range(size - 1):
-        recent_BN1 = jax.lax.dynamic_slice_in_dim(history_BNT, index + 2 - size + place, 1, axis=2)
-        found_BNW &= history_BNT[:, :, place : place + windows] == recent_BN1
-    banned_BNW = jnp.where(found_BNW, history_BNT[:, :, size - 1 :], logits_VBN.shape[0])
-    at_B11, at_1N1 = jnp.arange(batch)[:, None, None], jnp.arange(rows)[None, :, None]
-    return logits_VBN.at[banned_BNW, at_B11, at_1N1].set(-jnp.inf, mode="drop")
+    ngrams = length - size + 1
+    last_W = jnp.arange(ngrams) + size - 1  # index of the last token of each n-gram
+    matches_BNW = jnp.broadcast_to(last_W <= index, (batch, rows, ngrams))
+    for offset in range(size - 1):
+        recent_BN1 = jax.lax.dynamic_slice_in_dim(history_BNT, index + 2 - size + offset, 1, axis=2)
+        matches_BNW &= history_BNT[:, :, offset : offset + ngrams] == recent_BN1
+    banned_BNW = jnp.where(matches_BNW, history_BNT[:, :, size - 1 :], logits_VBN.shape[0])
+    prompt_B11, row_1N1 = jnp.arange(batch)[:, None, None], jnp.arange(rows)[None, :, None]
+    return logits_VBN.at[banned_BNW, prompt_B11, row_1N1].set(-jnp.inf, mode="drop")

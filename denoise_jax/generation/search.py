@@ -1,4 +1,4 @@
-"""`generate_tokens`: token ids in, token ids out, by greedy decoding, beam search or sampling in one jitted loop."""
+"""`generate_tokens`: greedy decoding, beam search or sampling on token ids, in one jitted loop."""
 
 import functools
 from collections.abc import Mapping
@@ -8,17 +8,18 @@ import jax
 
 from denoise_jax.config import ModelConfig
 from denoise_jax.generation.beam_search import beam_search
-from denoise_jax.generation.logits_processors import Search
+from denoise_jax.generation.decoding import DecodingOptions
 from denoise_jax.generation.sampling import sample
 from denoise_jax.model.transformer import bind_params
 
 
-class Generated(NamedTuple):
-    """R outputs of each of B prompts, best first (samples: as drawn), of up to M tokens.
+class GeneratedTokens(NamedTuple):
+    """R outputs of up to M tokens for each of B prompts, best first (samples: in the order drawn).
 
-    `tokens_BRM`: int32, without the start token, with the end token, padded with 0 behind it.
-    `lengths_BR`: int32, tokens with the end token; 0 for a prompt of padding only.
-    `scores_BR`: float32, sum of log-probabilities over length ** length_penalty; forced tokens count 0.
+    Attributes:
+      tokens_BRM: int32, without the start token, with </s>, padded with 0.
+      lengths_BR: int32, number of tokens, </s> included; 0 for an empty prompt.
+      scores_BR: float32, sum of log-probabilities (0 for forced tokens) divided by length ** length_penalty.
     """
 
     tokens_BRM: jax.Array
@@ -31,20 +32,22 @@ def generate_tokens(
     config: ModelConfig,
     params: Mapping,
     tokens_BS: jax.Array,
-    options: Search,
+    options: DecodingOptions,
     keys_B: jax.Array | None = None,
-) -> Generated:
-    """Outputs for prompts, as Hugging Face's `generate` would write them with these options.
+) -> GeneratedTokens:
+    """Generates from prompts; equivalent to Hugging Face's `generate` with the same options.
 
     Args:
-      config: the model's shape.
-      params: of the model.
-      tokens_BS: int32 prompts padded with 0; a row of padding only (to fill a batch) yields nothing.
-      options: what to search for; max_new_tokens is the static length M of the cache.
-      keys_B: a random key for each prompt, where options.do_sample. A prompt's draws depend on its key only.
+      config: model configuration.
+      params: its parameters.
+      tokens_BS: int32 prompts padded with 0. Rows of padding only, which fill a batch, give empty outputs.
+      options: decoding options; `max_new_tokens` is the static length of the cache, M.
+      keys_B: one random key per prompt, required if options.do_sample. A prompt's samples depend on no other
+        key.
 
     Raises:
-      ValueError: max_new_tokens beyond config.max_positions; more outputs than beams; no keys to draw with.
+      ValueError: max_new_tokens above config.max_positions, num_return_sequences above num_beams (unless
+        sampling), or do_sample without keys.
     """
     if options.max_new_tokens > config.max_positions:
         raise ValueError(
@@ -55,9 +58,9 @@ def generate_tokens(
             f"num_return_sequences={options.num_return_sequences} exceeds num_beams={options.num_beams}"
         )
     if options.do_sample and keys_B is None:
-        raise ValueError("do_sample draws from keys_B, one key for each prompt")
+        raise ValueError("do_sample requires keys_B, one key per prompt")
     model = bind_params(config, params)
     if options.do_sample or options.num_beams == 1:
-        return Generated(*sample(model, tokens_BS, options, keys_B))
-    found = beam_search(model, tokens_BS, options)
-    return Generated(*(x_BN[:, : options.num_return_sequences] for x_BN in found))
+        return GeneratedTokens(*sample(model, tokens_BS, options, keys_B))
+    outputs = beam_search(model, tokens_BS, options)
+    return GeneratedTokens(*(x_BN[:, : options.num_return_sequences] for x_BN in outputs))

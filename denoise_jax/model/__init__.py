@@ -1,1 +1,1 @@
-"""The encoder-decoder: attention, layers, stacks, decoding with a cache. No mesh, no files, no TensorFlow."""
+"""The encoder-decoder, from token ids to logits. No meshes, no files, no TensorFlow."""

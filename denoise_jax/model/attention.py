@@ -1,7 +1,8 @@
-"""Attention over packed rows, told apart by segment ids.
+"""Multi-head attention over packed rows.
 
-`attend` is the one place where scores are computed, so that a fused kernel can take its place. It is given
-segment ids and a causal flag rather than a dense mask, because that is what such kernels take.
+Scores are computed in one place, `attend`, which takes segment ids and a causal flag rather than a dense
+mask because that is what fused attention kernels take. The model never calls it directly: it calls the
+`attention` of its `Placement`, so a kernel for a mesh can be supplied from outside the model.
 
 Shape letters: B batch, T query positions, S key positions, D width, H heads, K head width.
 """
@@ -13,23 +14,24 @@ from flax import nnx
 from denoise_jax.config import ModelConfig
 from denoise_jax.model.dropout import dropout
 from denoise_jax.model.linear import make_linear
-from denoise_jax.model.rotary import rotate
+from denoise_jax.model.rotary import apply_rotary
 
-# Far below any score, far above the float32 minimum: differences of two such numbers stay finite.
+# A masked score: far below any real score and far above the float32 minimum, so differences stay finite.
 MASKED = -1e30
+# Lower bound on the maximum that is subtracted from the scores; keeps exp(MASKED - maximum) at 0.
 LOWEST_MAXIMUM = -1e20
 
 
-def visible(query_segments_BT: jax.Array, key_segments_BS: jax.Array, *, causal: bool) -> jax.Array:
-    """Which keys each query may see, bool [B, T, S].
+def segment_mask(query_segments_BT: jax.Array, key_segments_BS: jax.Array, *, causal: bool) -> jax.Array:
+    """Whether each query may attend to each key, bool [B, T, S].
 
-    Its own segment, no padding (segment 0) and, where causal, no later row index.
+    A query sees the keys of its own segment, never padding (segment 0) and, if causal, no later index.
     """
     queries_BT1, keys_B1S = query_segments_BT[:, :, None], key_segments_BS[:, None, :]
     mask_BTS = (queries_BT1 == keys_B1S) & (keys_B1S != 0)
     if causal:
-        rows, columns = mask_BTS.shape[1:]
-        mask_BTS &= (jnp.arange(rows)[:, None] >= jnp.arange(columns)[None, :])[None]
+        queries, keys = mask_BTS.shape[1:]
+        mask_BTS &= (jnp.arange(queries)[:, None] >= jnp.arange(keys)[None, :])[None]
     return mask_BTS
 
 
@@ -44,52 +46,49 @@ def attend(
     dropout_rate: float = 0.0,
     dropout_key: jax.Array | None = None,
 ) -> jax.Array:
-    """Scaled dot-product attention inside segments; returns [B, T, H, K] in the dtype of the values.
+    """Scaled dot-product attention within segments; returns [B, T, H, K] in the dtype of the values.
 
-    Scores and sums are float32. Segments are contiguous in a row, so causality is by row index. The division
-    by the sum comes after the product with the values, on [T, K] instead of [T, S] numbers. A query that sees
-    no key (padding, or a segment absent from the keys) gets zeros, and passes no gradient on.
+    Scores and sums are float32. Segments are contiguous, so causality can compare indices in the row. The
+    softmax is normalised after the product with the values: on [T, K] instead of [T, S] numbers. The output
+    of a query that sees no key (padding, or a segment without keys) is zero, with zero gradient.
     """
     scale = query_BTHK.shape[-1] ** -0.5
     scores_BHTS = jnp.einsum(
         "BTHK,BSHK->BHTS", query_BTHK * scale, key_BSHK, preferred_element_type=jnp.float32
     )
-    mask_B1TS = visible(query_segments_BT, key_segments_BS, causal=causal)[:, None]
+    mask_B1TS = segment_mask(query_segments_BT, key_segments_BS, causal=causal)[:, None]
     scores_BHTS = jnp.where(mask_B1TS, scores_BHTS, MASKED)
     maximum_BHT1 = jnp.maximum(scores_BHTS.max(axis=-1, keepdims=True), LOWEST_MAXIMUM)
     weights_BHTS = jnp.exp(scores_BHTS - jax.lax.stop_gradient(maximum_BHT1))
-    # The largest weight is 1, so a sum below it means that no key is seen: divide those zeros by anything.
+    # The largest weight is 1, so a sum below 1 means that no key is visible and that all weights are 0.
     total_BTH1 = jnp.maximum(jnp.einsum("BHTS->BTH", weights_BHTS), 0.5)[..., None]
     weights_BHTS = dropout(weights_BHTS, dropout_rate, dropout_key).astype(value_BSHK.dtype)
     mixed_BTHK = jnp.einsum("BHTS,BSHK->BTHK", weights_BHTS, value_BSHK)
     return (mixed_BTHK.astype(jnp.float32) / total_BTH1).astype(mixed_BTHK.dtype)
 
 
-def attend_cached(
-    query_BNHK: jax.Array, key_BHKP: jax.Array, value_BHPK: jax.Array, mask_BNP: jax.Array
-) -> jax.Array:
-    """`attend` for the N rows that decode one prompt, over keys they share; returns [B, N, H, K].
+class Placement:
+    """How the model uses the hardware. This one: a single device and plain attention.
 
-    Keys and values lie as matrix products want them, so that nothing is turned at each step: on a CPU this
-    makes a step of attention five times as fast. `mask_BNP` says what each row sees; its axes may be 1.
+    `denoise_jax.parallel.placement.MeshPlacement` is the one for a mesh. `attention` has the signature of
+    `attend`.
     """
-    scale = query_BNHK.shape[-1] ** -0.5
-    scores_BHNP = jnp.einsum(
-        "BNHK,BHKP->BHNP", query_BNHK * scale, key_BHKP, preferred_element_type=jnp.float32
-    )
-    scores_BHNP = jnp.where(mask_BNP[:, None], scores_BHNP, MASKED)
-    maximum_BHN1 = jnp.maximum(scores_BHNP.max(axis=-1, keepdims=True), LOWEST_MAXIMUM)
-    weights_BHNP = jnp.exp(scores_BHNP - maximum_BHN1)
-    total_BHN1 = jnp.maximum(weights_BHNP.sum(axis=-1, keepdims=True), 0.5)
-    mixed_BHNK = jnp.einsum("BHNP,BHPK->BHNK", weights_BHNP.astype(value_BHPK.dtype), value_BHPK)
-    return (mixed_BHNK.astype(jnp.float32) / total_BHN1).astype(mixed_BHNK.dtype).swapaxes(1, 2)
+
+    attention = staticmethod(attend)
+
+    def constrain(self, x: jax.Array, kind: str) -> jax.Array:
+        """x, laid out as activations of its kind are: "residual", "logits" or "classes"."""
+        return x
+
+
+SINGLE_DEVICE = Placement()
 
 
 class Attention(nnx.Module):
-    """Multi-head attention; kernels [D, H*K] and, of `out`, [H*K, D].
+    """Multi-head attention with kernels [D, H*K] and, for `out`, [H*K, D].
 
-    Given the `turns` of its positions, it rotates what it projects; without, as for the keys and queries
-    between decoder and encoder, it does not.
+    Queries and keys are rotated if `cos_sin` is given (self-attention with rotary positions). Queries are
+    projected by `queries`, keys and values by `keys_values`.
     """
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
@@ -103,11 +102,15 @@ class Attention(nnx.Module):
     def _split_heads(self, x_BTD: jax.Array) -> jax.Array:
         return x_BTD.reshape(*x_BTD.shape[:-1], self.num_heads, -1)
 
+    def queries(self, x_BTD: jax.Array, cos_sin_BTK: jax.Array | None = None) -> jax.Array:
+        """Projected and rotated queries, [B, T, H, K]."""
+        return apply_rotary(self._split_heads(self.query(x_BTD)), cos_sin_BTK)
+
     def keys_values(
-        self, source_BSD: jax.Array, turns_BSK: jax.Array | None = None
+        self, source_BSD: jax.Array, cos_sin_BSK: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        """Projected keys, rotated by the turns, and values, [B, S, H, K] each: what a cache holds."""
-        key_BSHK = rotate(self._split_heads(self.key(source_BSD)), turns_BSK)
+        """Projected and rotated keys, and projected values, [B, S, H, K] each."""
+        key_BSHK = apply_rotary(self._split_heads(self.key(source_BSD)), cos_sin_BSK)
         return key_BSHK, self._split_heads(self.value(source_BSD))
 
     def __call__(
@@ -116,14 +119,15 @@ class Attention(nnx.Module):
         keys_values: tuple[jax.Array, jax.Array],
         query_segments_BT: jax.Array,
         key_segments_BS: jax.Array,
-        turns_BTK: jax.Array | None = None,
+        cos_sin_BTK: jax.Array | None = None,
         *,
         causal: bool = False,
         dropout_key: jax.Array | None = None,
+        placement: Placement = SINGLE_DEVICE,
     ) -> jax.Array:
         """Attention of x over projected keys and values; returns [B, T, D] in the compute dtype."""
-        mixed_BTHK = attend(
-            rotate(self._split_heads(self.query(x_BTD)), turns_BTK),
+        mixed_BTHK = placement.attention(
+            self.queries(x_BTD, cos_sin_BTK),
             *keys_values,
             query_segments_BT,
             key_segments_BS,
@@ -132,15 +136,3 @@ class Attention(nnx.Module):
             dropout_key=dropout_key,
         )
         return self.out(mixed_BTHK.reshape(x_BTD.shape))
-
-    def cached(
-        self,
-        x_BND: jax.Array,
-        keys_values: tuple[jax.Array, jax.Array],
-        mask_BNP: jax.Array,
-        turns_11K: jax.Array | None = None,
-    ) -> jax.Array:
-        """Attention of the rows of each prompt over a cache, keys [B, H, K, P] and values [B, H, P, K]."""
-        query_BNHK = rotate(self._split_heads(self.query(x_BND)), turns_11K)
-        mixed_BNHK = attend_cached(query_BNHK, *keys_values, mask_BNP)
-        return self.out(mixed_BNHK.reshape(x_BND.shape))

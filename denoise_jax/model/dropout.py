@@ -1,4 +1,4 @@
-"""Dropout from an explicit key: no random state in the model, so none in checkpoints."""
+"""Dropout and LayerDrop from explicit keys: the model holds no random state, so checkpoints hold none."""
 
 from collections.abc import Callable
 
@@ -7,40 +7,41 @@ import jax.numpy as jnp
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Zero a share `rate` of x and scale the rest, so that the mean stays; x as it is without a key.
+    """Zeroes each element with probability `rate` and rescales the rest, so that the mean is unchanged.
 
-    Each 32-bit word of the generator decides on two numbers, since on a CPU the generator is what dropout
-    costs. So the rate is rounded to a multiple of 2**-16, never 0 or 1; the scale is the rounded rate's.
+    Without a key, x is returned unchanged. One 32-bit random word serves two elements, because on a CPU
+    dropout costs as much as its random numbers. The rate is therefore rounded to a multiple of 2**-16 (never
+    to 0 or 1), and the scale is that of the rounded rate.
     """
     if key is None or rate == 0:
         return x
     *rest, width = x.shape
     words = jax.random.bits(key, (*rest, -(-width // 2)), "uint32")
     halves = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(*rest, -1)[..., :width]
-    kept = min(max(round((1 - rate) * 2**16), 1), 2**16 - 1)
-    return jnp.where(halves < kept, x * (2**16 / kept), 0)
+    threshold = min(max(round((1 - rate) * 2**16), 1), 2**16 - 1)
+    return jnp.where(halves < threshold, x * (2**16 / threshold), 0)
 
 
 def layer_drop(
     layer: Callable[[jax.Array], jax.Array], x: jax.Array, rate: float, key: jax.Array | None
 ) -> jax.Array:
-    """layer(x), or with a chance of `rate` x itself: LayerDrop (Fan et al. 2019).
+    """layer(x) or, with probability `rate`, x itself: LayerDrop (Fan et al. 2019). Without a key, layer(x).
 
-    One draw for the whole batch, so that a layer left out is not computed, forwards or backwards; its
-    gradient is zero. All that is left of it, where nothing is recomputed, is zeros written in place of what a
-    layer saves for its gradient. What is kept is not scaled, as in BART's published code. Without a key it is
-    layer(x).
+    One draw per batch, so a dropped layer is computed neither forwards nor backwards, and its gradient is
+    zero. (Without rematerialisation, zeros are still written in place of its saved activations.) Outputs are
+    not rescaled, as in BART's published code.
     """
     if key is None or rate == 0:
         return layer(x)
     return jax.lax.cond(jax.random.bernoulli(key, rate), lambda x: x, layer, x)
 
 
-def split(key: jax.Array | None, num: int):
-    """`num` keys stacked on a first axis, or None (no dropout) for no key."""
+def named_keys(key: jax.Array | None, *names: str) -> dict[str, jax.Array | None]:
+    """One key per name, split from `key`; None for each if `key` is None (no dropout)."""
+    keys = [None] * len(names) if key is None else jax.random.split(key, len(names))
+    return dict(zip(names, keys, strict=True))
+
+
+def stacked_keys(key: jax.Array | None, num: int) -> jax.Array | None:
+    """`num` keys stacked on a leading axis, or None if `key` is None."""
     return None if key is None else jax.random.split(key, num)
-
-
-def spread(key: jax.Array | None, num: int) -> list:
-    """`num` separate keys, or as many Nones."""
-    return [None] * num if key is None else list(jax.random.split(key, num))

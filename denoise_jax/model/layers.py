@@ -1,29 +1,26 @@
-"""Encoder and decoder layers by configuration: post-norm as BART (Lewis et al. 2019), pre-norm as mBART.
+"""Encoder and decoder layers: post-norm as in BART (Lewis et al. 2019) or pre-norm as in mBART.
 
-Shape letters: B batch, S source positions, T target positions, D width, F feed-forward width, H heads, K head
-width. Decoding: N rows that decode a prompt, G groups of n rows that share a cache, M target positions, P
-slots.
+Shape letters: B batch, S source positions, T target positions, D width, F feed-forward width, K head width.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from denoise_jax.config import ModelConfig
-from denoise_jax.model.attention import Attention
-from denoise_jax.model.dropout import dropout, spread
+from denoise_jax.model.attention import Attention, Placement
+from denoise_jax.model.dropout import dropout, named_keys
 from denoise_jax.model.linear import make_linear
 from denoise_jax.model.norms import Norm, make_norm
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """x times the normal distribution function of x (Hendrycks & Gimpel 2016), exact, in the dtype of x.
+    """x times the normal CDF of x (Hendrycks & Gimpel 2016), exact, in the dtype of x.
 
-    Through erf, which on a CPU costs far less than the erfc of `jax.nn.gelu`; in float32 inside, as 1 + erf
-    cancels for negative x.
+    Computed through erf, which on a CPU costs far less than the erfc of `jax.nn.gelu`; internally in float32
+    because 1 + erf(x) cancels for negative x.
     """
     wide = x.astype(jnp.float32)
     return (0.5 * wide * (1 + jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
@@ -38,7 +35,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 class FeedForward(nnx.Module):
-    """Two linear maps around a non-linearity, position by position; three where gated (Shazeer 2020)."""
+    """Position-wise feed-forward layer, optionally gated (Shazeer 2020)."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.up = make_linear(config, rngs, config.embed_dim, config.ffn_dim)
@@ -56,7 +53,7 @@ class FeedForward(nnx.Module):
 
 
 class _Layer(nnx.Module):
-    """What both kinds of layer share: self-attention, feed-forward, how a block joins the residual."""
+    """What both kinds of layers share: self-attention, feed-forward and the residual connection."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.self_attention = Attention(config, rngs)
@@ -66,13 +63,14 @@ class _Layer(nnx.Module):
         self.norm_position = config.norm_position
         self.dropout_rate = config.dropout
 
-    def _join(
+    def residual(
         self,
         x_BTD: jax.Array,
         norm: Norm,
         block: Callable[[jax.Array], jax.Array],
         dropout_key: jax.Array | None = None,
     ) -> jax.Array:
+        """x + block(norm(x)) if pre-norm, norm(x + block(x)) if post-norm; dropout on the block's output."""
         if self.norm_position == "pre":
             return x_BTD + dropout(block(norm(x_BTD)), self.dropout_rate, dropout_key)
         return norm(x_BTD + dropout(block(x_BTD), self.dropout_rate, dropout_key))
@@ -85,43 +83,34 @@ class EncoderLayer(_Layer):
         self,
         x_BSD: jax.Array,
         segments_BS: jax.Array,
-        turns_BSK: jax.Array | None,
+        cos_sin_BSK: jax.Array | None,
         *,
-        dropout_key: jax.Array | None = None,
+        dropout_key: jax.Array | None,
+        placement: Placement,
     ) -> jax.Array:
-        """One layer over [B, S, D] in the compute dtype; `turns` are those of rotary positions, if any."""
-        keys = spread(dropout_key, 4)
+        """[B, S, D] to [B, S, D], in the compute dtype. `cos_sin` is None without rotary positions."""
+        keys = named_keys(dropout_key, "attention_weights", "attention", "ffn_hidden", "ffn")
 
         def self_attention(h_BSD):
-            own = self.self_attention.keys_values(h_BSD, turns_BSK)
-            return self.self_attention(h_BSD, own, segments_BS, segments_BS, turns_BSK, dropout_key=keys[0])
+            return self.self_attention(
+                h_BSD,
+                self.self_attention.keys_values(h_BSD, cos_sin_BSK),
+                segments_BS,
+                segments_BS,
+                cos_sin_BSK,
+                dropout_key=keys["attention_weights"],
+                placement=placement,
+            )
 
-        x_BSD = self._join(x_BSD, self.self_attention_norm, self_attention, keys[1])
-        return self._join(x_BSD, self.ffn_norm, lambda h_BSD: self.ffn(h_BSD, keys[2]), keys[3])
+        def ffn(h_BSD):
+            return self.ffn(h_BSD, keys["ffn_hidden"])
 
-
-class LayerCache(NamedTuple):
-    """Keys and values of one decoder layer, laid out for `attend_cached`.
-
-    Those of the source serve all N rows that decode a prompt. What the rows have written, P = M*n slots, is
-    shared by the n rows of a group: slot p*n + r holds what row r wrote at position p, turned already where
-    positions are rotary.
-    Beams are one group (G = B, n = N), samples a group each (G = B*N, n = 1).
-    """
-
-    own_key_GHKP: jax.Array
-    own_value_GHPK: jax.Array
-    source_key_BHKS: jax.Array
-    source_value_BHSK: jax.Array
-
-
-def for_cache(key_BSHK: jax.Array, value_BSHK: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Keys [B, H, K, S] and values [B, H, S, K], as `LayerCache` holds them."""
-    return key_BSHK.transpose(0, 2, 3, 1), value_BSHK.transpose(0, 2, 1, 3)
+        x_BSD = self.residual(x_BSD, self.self_attention_norm, self_attention, keys["attention"])
+        return self.residual(x_BSD, self.ffn_norm, ffn, keys["ffn"])
 
 
 class DecoderLayer(_Layer):
-    """Causal self-attention, attention over the encoder's output, then feed-forward."""
+    """Causal self-attention, cross-attention to the encoder's output, then feed-forward."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         super().__init__(config, rngs)
@@ -132,58 +121,49 @@ class DecoderLayer(_Layer):
         self,
         x_BTD: jax.Array,
         segments_BT: jax.Array,
-        turns_BTK: jax.Array | None,
+        cos_sin_BTK: jax.Array | None,
         encoded_BSD: jax.Array,
         encoder_segments_BS: jax.Array,
         *,
-        dropout_key: jax.Array | None = None,
+        dropout_key: jax.Array | None,
+        placement: Placement,
     ) -> jax.Array:
-        """One layer over [B, T, D] in the compute dtype; target segment n reads source segment n."""
-        keys = spread(dropout_key, 6)
+        """[B, T, D] to [B, T, D], in the compute dtype; target segment i attends to source segment i."""
+        keys = named_keys(
+            dropout_key,
+            "self_attention_weights",
+            "cross_attention_weights",
+            "self_attention",
+            "cross_attention",
+            "ffn_hidden",
+            "ffn",
+        )
 
         def self_attention(h_BTD):
-            own = self.self_attention.keys_values(h_BTD, turns_BTK)
-            segments = segments_BT, segments_BT
-            return self.self_attention(h_BTD, own, *segments, turns_BTK, causal=True, dropout_key=keys[0])
+            return self.self_attention(
+                h_BTD,
+                self.self_attention.keys_values(h_BTD, cos_sin_BTK),
+                segments_BT,
+                segments_BT,
+                cos_sin_BTK,
+                causal=True,
+                dropout_key=keys["self_attention_weights"],
+                placement=placement,
+            )
 
         def cross_attention(h_BTD):
-            source = self.cross_attention.keys_values(encoded_BSD)
-            return self.cross_attention(h_BTD, source, segments_BT, encoder_segments_BS, dropout_key=keys[1])
-
-        x_BTD = self._join(x_BTD, self.self_attention_norm, self_attention, keys[2])
-        x_BTD = self._join(x_BTD, self.cross_attention_norm, cross_attention, keys[3])
-        return self._join(x_BTD, self.ffn_norm, lambda h_BTD: self.ffn(h_BTD, keys[4]), keys[5])
-
-    def step(
-        self,
-        x_BND: jax.Array,
-        index: jax.Array,
-        cache: LayerCache,
-        past_GnP: jax.Array,
-        source_B1S: jax.Array,
-        turns_11K: jax.Array | None,
-    ) -> tuple[jax.Array, LayerCache]:
-        """The layer at target position `index` for N rows of each prompt; returns the cache with them.
-
-        `past_GnP` says which slots of the cache each row sees, `source_B1S` which source tokens are real;
-        `turns` are those of rotary positions, if any.
-        """
-
-        def self_attention(h_BND):
-            nonlocal cache
-            h_GnD = h_BND.reshape(cache.own_key_GHKP.shape[0], -1, h_BND.shape[-1])
-            key_GHKn, value_GHnK = for_cache(*self.self_attention.keys_values(h_GnD, turns_11K))
-            write, slot = jax.lax.dynamic_update_slice_in_dim, index * h_GnD.shape[1]
-            own = (
-                write(cache.own_key_GHKP, key_GHKn, slot, axis=3),
-                write(cache.own_value_GHPK, value_GHnK, slot, axis=2),
+            return self.cross_attention(
+                h_BTD,
+                self.cross_attention.keys_values(encoded_BSD),
+                segments_BT,
+                encoder_segments_BS,
+                dropout_key=keys["cross_attention_weights"],
+                placement=placement,
             )
-            cache = LayerCache(*own, *cache[2:])
-            return self.self_attention.cached(h_GnD, own, past_GnP, turns_11K).reshape(h_BND.shape)
 
-        def cross_attention(h_BND):
-            return self.cross_attention.cached(h_BND, cache[2:], source_B1S)
+        def ffn(h_BTD):
+            return self.ffn(h_BTD, keys["ffn_hidden"])
 
-        x_BND = self._join(x_BND, self.self_attention_norm, self_attention)
-        x_BND = self._join(x_BND, self.cross_attention_norm, cross_attention)
-        return self._join(x_BND, self.ffn_norm, self.ffn), cache
+        x_BTD = self.residual(x_BTD, self.self_attention_norm, self_attention, keys["self_attention"])
+        x_BTD = self.residual(x_BTD, self.cross_attention_norm, cross_attention, keys["cross_attention"])
+        return self.residual(x_BTD, self.ffn_norm, ffn, keys["ffn"])

@@ -1,4 +1,4 @@
-"""The linear map that attention, feed-forward and heads are made of."""
+"""The linear layer that attention, feed-forward layers and output heads are made of."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -15,9 +15,9 @@ def make_linear(
     use_bias: bool | None = None,
     dtype: str | None = None,
 ) -> nnx.Linear:
-    """Kernel [width_in, width_out] drawn with `init_std`; the bias is zeros, where there is one.
+    """A linear layer with a normal(0, `init_std`) kernel [width_in, width_out] and, if any, a zero bias.
 
-    `use_bias` and `dtype`, of products and result, are by default those of the configuration.
+    `use_bias` and `dtype` (of the computation and its result) default to those of the configuration.
     """
     return nnx.Linear(
         width_in,

@@ -1,4 +1,4 @@
-"""The norms that a model may be built with; both keep their statistics in float32.
+"""LayerNorm and RMSNorm, with statistics in float32.
 
 Shape letters: B batch, T positions, D width.
 """
@@ -11,7 +11,7 @@ from denoise_jax.config import ModelConfig
 
 
 class LayerNorm(nnx.Module):
-    """Layer norm over the last axis (Ba et al. 2016) with BART's epsilon."""
+    """LayerNorm over the last axis (Ba et al. 2016), with BART's epsilon."""
 
     def __init__(self, config: ModelConfig):
         self.scale = nnx.Param(jnp.ones(config.embed_dim))
@@ -19,23 +19,23 @@ class LayerNorm(nnx.Module):
         self.dtype = jnp.dtype(config.compute_dtype)
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        """Normalised x in the compute dtype."""
+        """x normalised, in the compute dtype."""
         x_BTD = x_BTD.astype(jnp.float32)
-        centred_BTD = x_BTD - x_BTD.mean(axis=-1, keepdims=True)
-        variance_BT1 = jnp.square(centred_BTD).mean(axis=-1, keepdims=True)
+        centered_BTD = x_BTD - x_BTD.mean(axis=-1, keepdims=True)
+        variance_BT1 = jnp.square(centered_BTD).mean(axis=-1, keepdims=True)
         scale_BTD = jax.lax.rsqrt(variance_BT1 + 1e-5) * self.scale[None, None]
-        return (centred_BTD * scale_BTD + self.bias[None, None]).astype(self.dtype)
+        return (centered_BTD * scale_BTD + self.bias[None, None]).astype(self.dtype)
 
 
 class RMSNorm(nnx.Module):
-    """Division by the root mean square of the last axis (Zhang & Sennrich 2019), with T5's epsilon."""
+    """RMSNorm over the last axis (Zhang & Sennrich 2019), with T5's epsilon."""
 
     def __init__(self, config: ModelConfig):
         self.scale = nnx.Param(jnp.ones(config.embed_dim))
         self.dtype = jnp.dtype(config.compute_dtype)
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        """Normalised x in the compute dtype."""
+        """x normalised, in the compute dtype."""
         x_BTD = x_BTD.astype(jnp.float32)
         square_BT1 = jnp.square(x_BTD).mean(axis=-1, keepdims=True)
         scale_BTD = jax.lax.rsqrt(square_BT1 + 1e-6) * self.scale[None, None]
@@ -46,5 +46,5 @@ Norm = LayerNorm | RMSNorm
 
 
 def make_norm(config: ModelConfig) -> Norm:
-    """The norm that `config.norm` names, over the width of the residual stream."""
+    """The norm named by `config.norm`, of width `embed_dim`."""
     return {"layer": LayerNorm, "rms": RMSNorm}[config.norm](config)

@@ -1,35 +1,39 @@
-"""Rotary positions (RoFormer, Su et al. 2021): a query and a key meet turned by how far apart they stand.
+"""Rotary position embeddings (RoFormer, Su et al. 2021).
 
-The head width K is K/2 planes. Number k of the first half and number k of the second make a plane, as in
-GPT-NeoX and Llama; the paper pairs neighbours, which is the same model with its numbers in another order.
+A head of width K holds K/2 pairs of elements, each of which is rotated by an angle proportional to the
+position. As in GPT-NeoX and Llama, element i is paired with element i + K/2; the paper pairs neighbours,
+which is the same model with its elements permuted.
 
-Shape letters: B batch, T positions, H heads, K head width, R = K/2 planes.
+Shape letters: B batch, T positions, H heads, K head width, J = K/2 pairs.
 """
 
 import jax
 import jax.numpy as jnp
 
 
-def turns(positions_BT: jax.Array, head_width: int, theta: float) -> jax.Array:
-    """Cosines, then sines of every plane's angle at each position: float32 [B, T, K].
+def rotary_cos_sin(positions_BT: jax.Array, head_width: int, theta: float) -> jax.Array:
+    """The cosines and then the sines of all angles at each position, float32 [B, T, K].
 
-    Plane k of R turns by theta ** (-k / R) radians from one position to the next. To be computed once for all
-    layers, from the positions of a batch, which begin anew in each packed segment.
+    Pair j rotates by theta ** (-j / J) radians per position. Positions restart at 0 in each packed segment.
+    Computed once for all layers.
     """
-    planes = head_width // 2
-    speed_R = theta ** (-jnp.arange(planes, dtype=jnp.float32) / planes)
-    angle_BTR = positions_BT.astype(jnp.float32)[..., None] * speed_R[None, None]
-    return jnp.concatenate([jnp.cos(angle_BTR), jnp.sin(angle_BTR)], axis=-1)
+    pairs = head_width // 2
+    frequency_J = theta ** (-jnp.arange(pairs, dtype=jnp.float32) / pairs)
+    angle_BTJ = positions_BT.astype(jnp.float32)[..., None] * frequency_J[None, None]
+    return jnp.concatenate([jnp.cos(angle_BTJ), jnp.sin(angle_BTJ)], axis=-1)
 
 
-def rotate(x_BTHK: jax.Array, turns_BTK: jax.Array | None) -> jax.Array:
-    """Queries or keys turned by `turns`, in float32 inside, in their own dtype; as they are without turns."""
-    if turns_BTK is None:
+def apply_rotary(x_BTHK: jax.Array, cos_sin_BTK: jax.Array | None) -> jax.Array:
+    """Queries or keys rotated to their positions: computed in float32, returned in their own dtype.
+
+    If `cos_sin` is None, x is returned unchanged.
+    """
+    if cos_sin_BTK is None:
         return x_BTHK
-    cosine_BT1R, sine_BT1R = jnp.split(turns_BTK[:, :, None], 2, axis=-1)
-    first_BTHR, second_BTHR = jnp.split(x_BTHK.astype(jnp.float32), 2, axis=-1)
-    turned = (
-        first_BTHR * cosine_BT1R - second_BTHR * sine_BT1R,
-        second_BTHR * cosine_BT1R + first_BTHR * sine_BT1R,
+    cos_BT1J, sin_BT1J = jnp.split(cos_sin_BTK[:, :, None], 2, axis=-1)
+    first_BTHJ, second_BTHJ = jnp.split(x_BTHK.astype(jnp.float32), 2, axis=-1)
+    rotated = (
+        first_BTHJ * cos_BT1J - second_BTHJ * sin_BT1J,
+        second_BTHJ * cos_BT1J + first_BTHJ * sin_BT1J,
     )
-    return jnp.concatenate(turned, axis=-1).astype(x_BTHK.dtype)
+    return jnp.concatenate(rotated, axis=-1).astype(x_BTHK.dtype)

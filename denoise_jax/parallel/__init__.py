@@ -1,1 +1,1 @@
-"""The device mesh and the one table that says how every array of the train state is laid out on it."""
+"""The device mesh, and how parameters, optimizer state, batches and activations are laid out on it."""

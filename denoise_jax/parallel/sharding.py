@@ -1,7 +1,7 @@
-"""One rule table for the whole train state: a pattern on the path of a leaf gives its PartitionSpec.
+"""One rule table for the train state: a regular expression on a leaf's path gives its PartitionSpec.
 
-Exactly one rule must match each leaf; otherwise an error names the leaf. Parameters and their moments
-share rules, since a moment's path ends as its parameter's does.
+Exactly one rule must match each leaf. Parameters share rules with their optimizer moments, because the path
+of a moment ends like that of its parameter.
 """
 
 import math
@@ -18,8 +18,8 @@ from denoise_jax.parallel.mesh import AXES, BATCH_AXES
 
 _OF_PARAMETER = r"(?:^|/)(?P<kind>params|mu|nu)/"
 
-# Vocabulary and heads go to `tensor`, the width of the residual stream to `fsdp`. The token table is split
-# over the vocabulary alone: splitting both its axes makes XLA rematerialise it whole.
+# Heads, feed-forward width and vocabulary are sharded over `tensor`, the residual width over `fsdp`. The
+# token embedding is sharded along the vocabulary only: with both axes sharded, XLA would gather the table.
 RULES: tuple[tuple[str, P], ...] = (
     (_OF_PARAMETER + r"embedding/tokens$", P(("fsdp", "tensor"), None)),  # [vocab, embed]
     (_OF_PARAMETER + r"output/kernel$", P(None, ("fsdp", "tensor"))),  # [embed, vocab]
@@ -40,27 +40,33 @@ RULES: tuple[tuple[str, P], ...] = (
     (_OF_PARAMETER + r"classifier/dense/bias$", P("tensor")),  # [embed]
     (_OF_PARAMETER + r"classifier/out/kernel$", P("tensor", None)),  # [embed, class]: classes are few
     (_OF_PARAMETER + r"classifier/out/bias$", P()),  # [class]
-    (r"/(v_row|v_col|v)/", P()),  # Adafactor: sums over rows and columns, small
-    (r"(^|/)(count|step|key)$", P()),  # scalars and the random key
+    (r"/(v_row|v_col|v)/", P()),  # Adafactor: factored second moments, small
+    (r"(^|/)(count|step|key)$", P()),  # scalars and the PRNG key
 )
 
 
 def spec_for(path: str) -> P:
-    """The layout of the leaf at `path`; ConfigError unless exactly one rule matches."""
+    """The PartitionSpec of the leaf at `path`; ConfigError unless exactly one rule matches."""
     matches = [(pattern, spec) for pattern, spec in RULES if re.search(pattern, path)]
     if len(matches) != 1:
-        raise ConfigError(f"{len(matches)} sharding rules match the state's leaf {path!r}; it must be one")
+        raise ConfigError(
+            f"{len(matches)} sharding rules match leaf {path!r} of the train state; exactly one must: "
+            "change RULES in denoise_jax/parallel/sharding.py"
+        )
     return matches[0][1]
 
 
 def state_shardings(abstract_state, mesh: Mesh, *, shard_moments: bool):
-    """NamedSharding of every leaf of a train state.
+    """The NamedSharding of every leaf of a train state.
 
     Args:
       abstract_state: tree of arrays or ShapeDtypeStructs.
       mesh: with axes `data`, `fsdp`, `tensor`.
-      shard_moments: lay optimizer moments over `data` as well (ZeRO-1, Rajbhandari et al. 2019), where an
-        axis of theirs divides; the compiler then updates a slice on each device and gathers parameters.
+      shard_moments: also shard optimizer moments over `data` (ZeRO-1, Rajbhandari et al. 2019) where an axis
+        is divisible; each device then updates its slice, and the compiler gathers the parameters.
+
+    Raises:
+      ConfigError: no rule or several rules match a leaf, or an axis is not divisible by its mesh axes.
     """
 
     def sharding(path, leaf):
@@ -68,32 +74,21 @@ def state_shardings(abstract_state, mesh: Mesh, *, shard_moments: bool):
         spec = spec_for(name)
         _check_divides(name, leaf.shape, spec, mesh)
         if shard_moments and re.search(r"(^|/)(mu|nu)/", name):
-            spec = _over_data_too(leaf.shape, spec, mesh)
+            spec = _with_data_axis(leaf.shape, spec, mesh)
         return NamedSharding(mesh, spec)
 
     return jax.tree.map_with_path(sharding, abstract_state)
 
 
 def leaf_name(path) -> str:
-    """Path of a leaf with slashes: `params/encoder/layers/ffn/up/kernel`."""
+    """The path of a leaf as a string, such as `params/encoder/layers/ffn/up/kernel`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def global_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Global arrays, rows over `data` and `fsdp`, from this host's part of a batch."""
+    """Global arrays, with rows sharded over `data` and `fsdp`, from this host's rows of a batch."""
     sharding = NamedSharding(mesh, P(BATCH_AXES))
     return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
-
-
-def constrain_to(mesh: Mesh):
-    """Function (x, kind) that pins activations: rows over data and fsdp, logits' vocabulary over tensor."""
-    whole = P(BATCH_AXES, None, None)
-    specs = {"residual": whole, "logits": P(BATCH_AXES, None, "tensor"), "classes": whole}
-
-    def constrain(x, kind: str):
-        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, specs[kind]))
-
-    return constrain
 
 
 def _axes(entry) -> tuple[str, ...]:
@@ -105,14 +100,14 @@ def _check_divides(name: str, shape: tuple[int, ...], spec: P, mesh: Mesh) -> No
         split = math.prod(mesh.shape[axis] for axis in _axes(entry))
         if size % split:
             axes = " x ".join(f"parallel.{axis}={mesh.shape[axis]}" for axis in AXES if axis in _axes(entry))
-            raise ConfigError(f"{axes} does not divide {size}, an axis of {name} {shape}")
+            raise ConfigError(f"{axes} does not divide {size}, the size of an axis of {name} {shape}")
 
 
-def _over_data_too(shape: tuple[int, ...], spec: P, mesh: Mesh) -> P:
+def _with_data_axis(shape: tuple[int, ...], spec: P, mesh: Mesh) -> P:
     entries = list(spec) + [None] * (len(shape) - len(spec))
     for axis in sorted(range(len(shape)), key=lambda axis: shape[axis], reverse=True):
-        wanted = (*_axes(entries[axis]), "data")
-        if shape[axis] % math.prod(mesh.shape[a] for a in wanted) == 0:
-            entries[axis] = wanted
+        axes = (*_axes(entries[axis]), "data")
+        if shape[axis] % math.prod(mesh.shape[a] for a in axes) == 0:
+            entries[axis] = axes
             return P(*entries)
     return spec

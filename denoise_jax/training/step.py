@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from denoise_jax.config import Config
 from denoise_jax.model.transformer import bind_params
 from denoise_jax.parallel.mesh import BATCH_AXES
-from denoise_jax.parallel.sharding import constrain_to
+from denoise_jax.parallel.placement import MeshPlacement
 from denoise_jax.training.loss import evaluation_sums, training_sums
 from denoise_jax.training.state import State
 
@@ -42,11 +42,11 @@ def make_train_step(
       and `grad_norm`, before clipping, and `update_norm`, of what was added to the parameters.
     """
     microbatches = config.training.accumulation_steps
-    constrain = constrain_to(mesh)
+    placement = MeshPlacement(mesh)
 
     def objective(params, batch, key):
         model = bind_params(config.model, params)
-        logits_BTV = model(batch, dropout_key=key, constrain=constrain)
+        logits_BTV = model(batch, dropout_key=key, placement=placement)
         return training_sums(
             logits_BTV, batch, config.loss, config.model.num_classes or config.model.vocab_size
         )
@@ -94,10 +94,10 @@ def make_train_step(
 
 def make_evaluation_step(config: Config, mesh: Mesh) -> Callable:
     """Jitted (params, batch) → sums of `evaluation_sums`, the same on every device."""
-    constrain = constrain_to(mesh)
+    placement = MeshPlacement(mesh)
 
     def step(params, batch):
-        logits_BTV = bind_params(config.model, params)(batch, constrain=constrain)
+        logits_BTV = bind_params(config.model, params)(batch, placement=placement)
         return evaluation_sums(logits_BTV, batch)
 
     return jax.jit(step, out_shardings=NamedSharding(mesh, P()))

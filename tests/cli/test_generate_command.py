@@ -41,7 +41,7 @@ def test_options_of_the_run_and_of_flags(run, capsys):
     entries = json.loads(out)
     assert [entry["text"] for entry in entries] == ["We <mask>.", "The <mask> of the state."]
     assert {frozenset(entry) for entry in entries} == {frozenset({"text", "filled"})}
-    assert "text 1 was cut at the longest output, before its end" in err
+    assert "text 1: output truncated at max_new_tokens" in err
     flags = "--num-return-sequences", "2", "--forced-eos", "</s>", "--early-stopping", "True"
     out, err = generate(run, capsys, "We <mask>.", "--json", *flags)
     (entry,) = json.loads(out)
@@ -63,7 +63,7 @@ def test_file_to_file_is_the_command_line(run, capsys, tmp_path):
         output = tmp_path / "answers.jsonl"
         out, err = generate(run, capsys, "--file", tmp_path / name, "--output", output, "--batch-size", "3")
         assert out == ""
-        assert f"7 prompts answered in {output}" in err
+        assert f"wrote the outputs of 7 prompts to {output}" in err
         entries = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
         assert [(entry["text"], entry["outputs"][0]["text"]) for entry in entries] == expected
         assert sorted(file.name for file in tmp_path.iterdir()) == [
@@ -86,16 +86,19 @@ def test_sampling_depends_on_the_seed_alone(run, capsys):
 
 REFUSED = {
     "no mask": (["a <mask>", "no mask here"], "text 2 has no <mask>"),
-    "nothing": ([], "at least one text with <mask>, or --file PROMPTS"),
-    "both": (["a <mask>", "--file", "good.txt"], "and not both"),
+    "nothing": ([], "either texts with <mask> or --file PROMPTS"),
+    "both": (["a <mask>", "--file", "good.txt"], "either texts with <mask> or --file PROMPTS"),
     "empty line": (["--file", "empty.txt"], "empty.txt, line 2 is empty"),
     "empty file": (["--file", "nothing.txt"], "nothing.txt, line 1 is empty"),
     "other bytes": (["--file", "latin.txt"], "latin.txt, line 2 is not UTF-8: byte 4 is 0xe9"),
     "no JSON": (["--file", "bad.jsonl"], "bad.jsonl, line 2 is not JSON"),
-    "JSON of another kind": (["--file", "other.jsonl"], 'line 1 is no object with a "text"'),
+    "JSON of another kind": (["--file", "other.jsonl"], 'line 1 is not a JSON object with a string "text"'),
     "no file": (["--file", "nowhere.txt"], "nowhere.txt: No such file"),
-    "no folder": (["a <mask>", "--output", "nowhere/out.jsonl"], "--output nowhere/out.jsonl: there is no"),
-    "batch": (["a <mask>", "--batch-size", "0"], "--batch-size 0 must be at least 1"),
+    "no folder": (
+        ["a <mask>", "--output", "nowhere/out.jsonl"],
+        "--output nowhere/out.jsonl: its folder does not exist",
+    ),
+    "batch": (["a <mask>", "--batch-size", "0"], "batch_size=0 must be at least 1"),
     "too long": (
         ["a <mask>", "--max-new-tokens", "5000"],
         "max_new_tokens=5000 is above model.max_positions=",
@@ -103,9 +106,9 @@ REFUSED = {
     "too short": (["a <mask>", "--min-new-tokens", "7"], "min_new_tokens=7 is above max_new_tokens=6"),
     "unknown token": (
         ["a <mask>", "--forced-bos", "en_YY"],
-        "generation.forced_bos='en_YY' is no token of the vocabulary; did you mean en_XX",
+        "generation.forced_bos='en_YY' is not in the vocabulary; did you mean en_XX",
     ),
-    "sampling with beams": (["a <mask>", "--do-sample", "True"], "do_sample goes with num_beams=1, not 2"),
+    "sampling with beams": (["a <mask>", "--do-sample", "True"], "do_sample needs num_beams=1, not 2"),
     "out of bounds": (["a <mask>", "--top-p", "2"], "generation: top_p: Input should be less than or equal"),
     "long text": (["a <mask> " * 40], "text 1 has"),
     "misspelt flag": (["a <mask>", "--num-beam", "2"], "--num-beams"),

@@ -1,4 +1,4 @@
-"""Token for token what transformers generates, on random weights that both share."""
+"""The same tokens and scores as Hugging Face transformers with the same random weights."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from denoise_jax.config import ModelConfig  # noqa: E402
-from denoise_jax.generation.logits_processors import Search  # noqa: E402
+from denoise_jax.generation.decoding import DecodingOptions  # noqa: E402
 from denoise_jax.generation.search import generate_tokens  # noqa: E402
 from denoise_jax.interop.weights import tensors  # noqa: E402
 from denoise_jax.model import transformer  # noqa: E402
@@ -17,6 +17,7 @@ from denoise_jax.model import transformer  # noqa: E402
 VOCAB, LENGTH, PROMPTS = 61, 14, 50
 PAD, END, START, BOS = 0, 1, 3, 7
 CONFIG = ModelConfig(
+    vocab_size=VOCAB,
     embed_dim=32,
     num_heads=4,
     ffn_dim=48,
@@ -31,7 +32,7 @@ CONFIG = ModelConfig(
 
 @pytest.fixture(scope="module")
 def params():
-    """Random, and lively: outputs end early or late and do not repeat one token."""
+    """Random parameters with which outputs end early or late and do not repeat one token."""
     random = np.random.default_rng(3)
 
     def draw(path, shape):
@@ -42,7 +43,7 @@ def params():
 
     shapes = jax.eval_shape(lambda: transformer.init_params(CONFIG, jax.random.key(0)))
     params = jax.tree_util.tree_map_with_path(draw, shapes)
-    # Likelier ends: outputs of all lengths.
+    # Makes </s> likelier, for outputs of all lengths.
     params["embedding"]["tokens"] = params["embedding"]["tokens"].at[END].multiply(1.6)
     return params
 
@@ -70,7 +71,9 @@ def theirs(params):
     )
     named = tensors(jax.device_get(params), CONFIG, np.arange(VOCAB))
     weights = {name: torch.tensor(array) for name, array in named}
-    assert not model.load_state_dict(weights, strict=False).unexpected_keys  # copies of tied ones are missing
+    assert not model.load_state_dict(
+        weights, strict=False
+    ).unexpected_keys  # copies of tied weights are missing
     return model.eval()
 
 
@@ -86,7 +89,7 @@ def prompts():
 
 OPTIONS = {
     "greedy": {},
-    "greedy, constrained": {"min_new_tokens": 4, "no_repeat_ngram_size": 2, "forced_bos_id": BOS},
+    "greedy, processed": {"min_new_tokens": 4, "no_repeat_ngram_size": 2, "forced_bos_id": BOS},
     "beams": {"num_beams": 4, "num_return_sequences": 4},
     "beams, early": {"num_beams": 4, "num_return_sequences": 2, "early_stopping": True},
     "beams, never": {"num_beams": 4, "early_stopping": "never", "length_penalty": 0.5},
@@ -107,7 +110,9 @@ OPTIONS = {
 
 @pytest.mark.parametrize("fields", OPTIONS.values(), ids=OPTIONS.keys())
 def test_same_tokens_and_scores(params, theirs, prompts, fields):
-    ours = generate_tokens(CONFIG, VOCAB, params, jnp.asarray(prompts), Search(LENGTH, START, END, **fields))
+    ours = generate_tokens(
+        CONFIG, params, jnp.asarray(prompts), DecodingOptions(LENGTH, START, END, **fields)
+    )
     named = {name.replace("_id", "_token_id"): value for name, value in fields.items()}
     with torch.inference_mode():
         expected = theirs.generate(
@@ -123,12 +128,12 @@ def test_same_tokens_and_scores(params, theirs, prompts, fields):
     rows = expected.sequences.numpy()[:, 1:].reshape(PROMPTS, count, -1)
     rows = np.pad(rows, ((0, 0), (0, 0), (0, LENGTH - rows.shape[2])))
     lengths_BR = np.where((rows == END).any(2), (rows == END).argmax(2) + 1, LENGTH)
-    rows = np.where(np.arange(LENGTH) < lengths_BR[..., None], rows, 0)  # they fill up with </s>
+    rows = np.where(np.arange(LENGTH) < lengths_BR[..., None], rows, 0)  # transformers pads with </s>
     np.testing.assert_array_equal(ours.tokens_BRM, rows)
     np.testing.assert_array_equal(ours.lengths_BR, lengths_BR)
     if fields.get("num_beams", 1) > 1:
         np.testing.assert_allclose(
             ours.scores_BR.ravel(), expected.sequences_scores.numpy(), rtol=1e-4, atol=1e-4
         )
-    assert len(np.unique(lengths_BR)) > 1 or "forced_eos_id" in fields, "outputs of one length test little"
-    assert len(np.unique(rows[:, 0], axis=0)) > PROMPTS // 4, "outputs that hardly depend on the prompt"
+    assert len(np.unique(lengths_BR)) > 1 or "forced_eos_id" in fields, "outputs of equal length test little"
+    assert len(np.unique(rows[:, 0], axis=0)) > PROMPTS // 4, "outputs hardly depend on the prompt"

@@ -1,4 +1,4 @@
-"""The one function that computes scores, against loops in NumPy."""
+"""`attend` against a loop over queries in NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def inputs():
 
 
 def looped(query_BTHK, key_BSHK, value_BSHK, query_segments_BT, key_segments_BS, causal):
-    """Attention of one query at a time over the keys that it may see; zeros where there are none."""
+    """Attention of one query at a time over the keys it may see; zeros if there are none."""
     output_BTHK = np.zeros_like(query_BTHK)
     for b, t, h in np.ndindex(query_BTHK.shape[:3]):
         segment = query_segments_BT[b, t]
@@ -43,7 +43,7 @@ def test_equals_a_loop_over_queries(inputs, causal):
     np.testing.assert_allclose(got_BTHK, expected_BTHK, rtol=1e-5, atol=1e-6)
 
 
-def test_a_query_without_keys_gets_zeros_and_passes_no_gradient(inputs):
+def test_a_query_without_keys_gets_zeros_and_has_no_gradient(inputs):
     segments = jnp.asarray(QUERY_SEGMENTS_BT), jnp.asarray(KEY_SEGMENTS_BS)
 
     def total(query_BTHK, key_BSHK, value_BSHK):
@@ -58,7 +58,7 @@ def test_a_query_without_keys_gets_zeros_and_passes_no_gradient(inputs):
     assert not any(gradient[0, 3:].any() for gradient in gradients[1:]), "padded keys"
 
 
-def test_gradients_are_those_of_the_plain_form(inputs):
+def test_gradients_equal_those_of_softmax_attention(inputs):
     ones_BT, ones_BS = jnp.ones((2, 6), jnp.int32), jnp.ones((2, 7), jnp.int32)
     causal_TS = jnp.tril(jnp.ones((6, 7), bool))
 

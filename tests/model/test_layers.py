@@ -1,4 +1,4 @@
-"""The small parts: feed-forward, activations, dropout."""
+"""Feed-forward layers and activations."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from denoise_jax.model.dropout import dropout
 from denoise_jax.model.layers import ACTIVATIONS, FeedForward
+from tests.model.helpers import tiny_config
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_gelu_is_the_exact_one(dtype):
+def test_gelu_is_exact(dtype):
     x = jnp.linspace(-6, 6, 2001).astype(dtype)
     expected = jax.nn.gelu(x.astype(jnp.float32), approximate=False)
     got = ACTIVATIONS["gelu"](x)
@@ -20,17 +20,19 @@ def test_gelu_is_the_exact_one(dtype):
     np.testing.assert_allclose(got.astype(jnp.float32), expected, rtol=tolerance, atol=1e-6)
 
 
-def test_every_activation_of_the_configuration_exists_and_they_differ(tiny):
+def test_every_activation_of_the_configuration_exists_and_they_differ():
     names = "gelu", "gelu_tanh", "relu", "silu"
-    values = [ACTIVATIONS[tiny(activation=name).activation](jnp.float32(-0.7)).item() for name in names]
+    values = [
+        ACTIVATIONS[tiny_config(activation=name).activation](jnp.float32(-0.7)).item() for name in names
+    ]
     assert set(ACTIVATIONS) == set(names)
     assert len(set(values)) == len(names)
 
 
 @pytest.mark.parametrize("use_bias", [True, False])
 @pytest.mark.parametrize("gated", [True, False])
-def test_feed_forward_equals_its_definition(tiny, gated, use_bias):
-    ffn = FeedForward(tiny(gated_ffn=gated, use_bias=use_bias, activation="silu"), nnx.Rngs(0))
+def test_feed_forward_equals_its_definition(gated, use_bias):
+    ffn = FeedForward(tiny_config(gated_ffn=gated, use_bias=use_bias, activation="silu"), nnx.Rngs(0))
     random = np.random.default_rng(0)
     x_BTD = jnp.asarray(random.standard_normal((2, 3, 16)), jnp.float32)
 
@@ -48,27 +50,3 @@ def test_feed_forward_equals_its_definition(tiny, gated, use_bias):
         hidden_BTF = hidden_BTF * jax.nn.sigmoid(hidden_BTF)
     expected_BTD = linear(ffn.down, hidden_BTF)
     np.testing.assert_allclose(ffn(x_BTD), expected_BTD, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_dropout_zeroes_its_share_and_keeps_the_mean(dtype):
-    x = jnp.full((100, 1003), 2, dtype)
-    dropped = dropout(x, 0.1, jax.random.key(0))
-    assert (dropped.dtype, dropped.shape) == (x.dtype, x.shape)
-    share = (dropped == 0).mean().item()
-    assert share == pytest.approx(0.1, abs=0.005)
-    kept = dropped[dropped != 0].astype(jnp.float32)
-    assert jnp.unique(kept).size == 1, "what is kept is scaled by one number"
-    assert dropped.astype(jnp.float32).mean().item() == pytest.approx(2, rel=0.01)
-
-
-def test_dropout_draws_are_independent():
-    dropped = dropout(jnp.ones((2000, 64)), 0.25, jax.random.key(0)) == 0
-    correlations = np.corrcoef(np.asarray(dropped).T) - np.eye(64)
-    assert np.abs(correlations).max() < 0.12
-
-
-def test_no_key_or_no_rate_is_no_dropout():
-    x = jnp.arange(5.0)
-    assert dropout(x, 0.5, None) is x
-    assert dropout(x, 0.0, jax.random.key(0)) is x

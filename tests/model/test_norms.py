@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from denoise_jax.model.norms import LayerNorm, RMSNorm, make_norm
+from tests.model.helpers import tiny_config
 
 
-def test_layer_norm_equals_its_definition(tiny):
-    norm = make_norm(tiny(embed_dim=8))
+def test_layer_norm_equals_its_definition():
+    norm = make_norm(tiny_config(embed_dim=8))
     assert isinstance(norm, LayerNorm)
     random = np.random.default_rng(0)
     scale_D, bias_D = random.standard_normal((2, 8)).astype(np.float32)
@@ -21,8 +22,8 @@ def test_layer_norm_equals_its_definition(tiny):
 
 
 @pytest.mark.parametrize("size", [3, 1e-3])  # the second is of the order of the epsilon's root
-def test_rms_norm_equals_its_definition(tiny, size):
-    norm = make_norm(tiny(embed_dim=8, norm="rms"))
+def test_rms_norm_equals_its_definition(size):
+    norm = make_norm(tiny_config(embed_dim=8, norm="rms"))
     assert isinstance(norm, RMSNorm)
     random = np.random.default_rng(0)
     scale_D = random.standard_normal(8).astype(np.float32)
@@ -34,9 +35,9 @@ def test_rms_norm_equals_its_definition(tiny, size):
 
 
 @pytest.mark.parametrize("kind", ["layer", "rms"])
-def test_norms_of_bfloat16_have_float32_statistics(tiny, kind):
-    norm = make_norm(tiny(embed_dim=8, norm=kind, compute_dtype="bfloat16"))
+def test_statistics_of_bfloat16_are_float32(kind):
+    norm = make_norm(tiny_config(embed_dim=8, norm=kind, compute_dtype="bfloat16"))
     x_BTD = jnp.asarray(np.random.default_rng(0).normal(20, 1, (2, 3, 8)), jnp.bfloat16)
-    exact_BTD = make_norm(tiny(embed_dim=8, norm=kind))(x_BTD)
+    exact_BTD = make_norm(tiny_config(embed_dim=8, norm=kind))(x_BTD)
     assert norm(x_BTD).dtype == jnp.bfloat16
     np.testing.assert_allclose(norm(x_BTD).astype(jnp.float32), exact_BTD, rtol=2**-8, atol=1e-6)

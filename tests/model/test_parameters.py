@@ -1,10 +1,11 @@
-"""Names, shapes and first values of the parameters, which checkpoints and the sharding rules go by."""
+"""Names, shapes and initial values of the parameters, on which checkpoints and sharding rules depend."""
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from denoise_jax.model import transformer
+from tests.model.helpers import MODERN, VARIANTS, flatten, jit, random_params, tiny_config
 
 # D 16, F 24, V 64 (50 padded to a multiple of 16), P 20, C 3; encoder 2 layers, decoder 3.
 WIDTHS = {
@@ -47,23 +48,24 @@ def expected_shapes(config) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def named_shapes(config, vocab_size, by_path):
-    found = by_path(jax.eval_shape(lambda: transformer.init_params(config, jax.random.key(0))))
+def named_shapes(config):
+    found = flatten(jax.eval_shape(lambda: transformer.init_params(config, jax.random.key(0))))
     assert {leaf.dtype for leaf in found.values()} == {jnp.dtype("float32")}
     return {path: leaf.shape for path, leaf in found.items()}
 
 
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("tie_embeddings", [True, False])
 @pytest.mark.parametrize("num_classes", [None, 3])
-def test_names_and_shapes_of_parameters(tiny, by_path, vocab_size, variant, tie_embeddings, num_classes):
+def test_names_and_shapes_of_parameters(variant, tie_embeddings, num_classes):
     fields = variant | {"tie_embeddings": tie_embeddings, "num_classes": num_classes}
-    config = tiny(num_decoder_layers=3, **fields)
-    assert named_shapes(config, vocab_size, by_path) == expected_shapes(config)
+    config = tiny_config(num_decoder_layers=3, **fields)
+    assert named_shapes(config) == expected_shapes(config)
 
 
-def test_what_the_modern_model_lacks_and_has(tiny, by_path, vocab_size, modern):
-    bart = named_shapes(tiny(), vocab_size, by_path)
-    found = named_shapes(tiny(**modern), vocab_size, by_path)
+def test_the_modern_model_has_gates_and_final_norms_but_no_biases_or_positions():
+    bart = named_shapes(tiny_config())
+    found = named_shapes(tiny_config(**MODERN))
     assert not [path for path in found if path.endswith(("bias", "positions")) or "embedding_norm" in path]
     assert {path for path in found if path not in bart} == {
         "encoder/layers/ffn/gate/kernel",
@@ -74,10 +76,10 @@ def test_what_the_modern_model_lacks_and_has(tiny, by_path, vocab_size, modern):
 
 
 @pytest.mark.parametrize("head", [{"tie_embeddings": False}, {"num_classes": 50}])
-def test_initialisation(tiny, by_path, vocab_size, jit, head):
-    config = tiny(init_std=0.02, embed_dim=64, ffn_dim=128, gated_ffn=True, **head)
+def test_kernels_are_normal_biases_zero_and_scales_one(head):
+    config = tiny_config(init_std=0.02, embed_dim=64, ffn_dim=128, gated_ffn=True, **head)
     init = jit(lambda key: transformer.init_params(config, key))
-    params = by_path(init(jax.random.key(1)))
+    params = flatten(init(jax.random.key(1)))
     for path, leaf in params.items():
         if path.endswith("bias"):
             assert not leaf.any(), path
@@ -91,12 +93,12 @@ def test_initialisation(tiny, by_path, vocab_size, jit, head):
     assert (init(jax.random.key(2))["embedding"]["tokens"] != params["embedding/tokens"]).all()
 
 
-def test_parameters_of_another_configuration_are_refused(tiny, make_params, vocab_size):
-    params = make_params(tiny(norm_position="pre"))
+def test_parameters_of_another_configuration_are_refused():
+    params = random_params(tiny_config(norm_position="pre"))
     with pytest.raises(ValueError, match="unexpected: decoder/final_norm/bias"):
-        transformer.bind_params(tiny(), params)
-    params["decoder"]["last_norm"] = params["decoder"].pop("final_norm")  # as many leaves, another name
+        transformer.bind_params(tiny_config(), params)
+    params["decoder"]["last_norm"] = params["decoder"].pop("final_norm")  # the same number of leaves
     with pytest.raises(
         ValueError, match="missing: decoder/final_norm/bias.*unexpected: decoder/last_norm/bias"
     ):
-        transformer.module(tiny(norm_position="pre"), vocab_size, params)
+        transformer.bind_params(tiny_config(norm_position="pre"), params)

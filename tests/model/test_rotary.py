@@ -1,11 +1,11 @@
-"""Rotary positions: the definition in complex numbers, and that only distances count."""
+"""Rotary positions against their definition in complex numbers; only distances matter."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from denoise_jax.model.rotary import rotate, turns
+from denoise_jax.model.rotary import apply_rotary, rotary_cos_sin
+from tests.model.helpers import BATCH, random_params, run_model, tiny_config
 
 POSITIONS_BT = jnp.asarray([[0, 1, 2, 900], [5, 0, 1, 1023]], jnp.int32)
 
@@ -14,70 +14,65 @@ def test_rotation_is_a_product_of_complex_numbers():
     x_BTHK = np.random.default_rng(0).standard_normal((2, 4, 3, 8)).astype(np.float32)
     speed = 100.0 ** (-np.arange(4) / 4)
     angle = np.asarray(POSITIONS_BT)[:, :, None, None] * speed
-    turned = (x_BTHK[..., :4] + 1j * x_BTHK[..., 4:]) * np.exp(1j * angle)
-    got_BTHK = rotate(jnp.asarray(x_BTHK), turns(POSITIONS_BT, 8, 100.0))
-    np.testing.assert_allclose(got_BTHK, np.concatenate([turned.real, turned.imag], -1), atol=3e-4)
-    np.testing.assert_array_equal(got_BTHK[0, 0], x_BTHK[0, 0], "position 0 is not turned")
+    rotated = (x_BTHK[..., :4] + 1j * x_BTHK[..., 4:]) * np.exp(1j * angle)
+    got_BTHK = apply_rotary(jnp.asarray(x_BTHK), rotary_cos_sin(POSITIONS_BT, 8, 100.0))
+    np.testing.assert_allclose(got_BTHK, np.concatenate([rotated.real, rotated.imag], -1), atol=3e-4)
+    np.testing.assert_array_equal(got_BTHK[0, 0], x_BTHK[0, 0], "position 0 is not rotated")
 
 
 def test_bfloat16_is_rotated_in_float32():
-    """At position 1023 an angle in bfloat16 would be off by a radian and more."""
+    """At position 1023 an angle in bfloat16 would be off by more than a radian."""
     x_BTHK = jnp.asarray(np.random.default_rng(0).standard_normal((2, 4, 3, 8)), jnp.bfloat16)
-    turns_BTK = turns(POSITIONS_BT, 8, 10_000.0)
-    got_BTHK = rotate(x_BTHK, turns_BTK)
-    exact_BTHK = rotate(x_BTHK.astype(jnp.float32), turns_BTK)
-    assert (got_BTHK.dtype, turns_BTK.dtype) == (jnp.bfloat16, jnp.float32)
+    cos_sin_BTK = rotary_cos_sin(POSITIONS_BT, 8, 10_000.0)
+    got_BTHK = apply_rotary(x_BTHK, cos_sin_BTK)
+    exact_BTHK = apply_rotary(x_BTHK.astype(jnp.float32), cos_sin_BTK)
+    assert (got_BTHK.dtype, cos_sin_BTK.dtype) == (jnp.bfloat16, jnp.float32)
     np.testing.assert_array_equal(got_BTHK, exact_BTHK.astype(jnp.bfloat16))
 
 
-def test_no_turns_leave_everything_as_it_is():
+def test_without_cos_sin_nothing_is_rotated():
     x_BTHK = jnp.ones((1, 2, 3, 4))
-    assert rotate(x_BTHK, None) is x_BTHK
+    assert apply_rotary(x_BTHK, None) is x_BTHK
 
 
-@pytest.fixture(scope="module")
-def batch(pack):
-    return pack([[(5, 4), (4, 5)], [(12, 10)]])
-
-
-def moved(batch, **shifts):
-    """The batch with the positions of a side moved by a number of tokens."""
+def shifted(batch, **shifts):
+    """The batch with the positions of a side shifted by a number of tokens."""
     return batch | {f"{side}_positions": batch[f"{side}_positions"] + shift for side, shift in shifts.items()}
 
 
-def test_only_distances_count(tiny, make_params, run, batch):
-    config = tiny(positions="rotary")
-    params = make_params(config)
-    real = np.asarray(batch["decoder_segment_ids"]) != 0
+def test_only_distances_matter():
+    config = tiny_config(positions="rotary")
+    params = random_params(config)
+    real = np.asarray(BATCH["decoder_segment_ids"]) != 0
 
     def logits(batch):
-        return np.asarray(run(config, params, batch)[real])
+        return np.asarray(run_model(config, params, batch)[real])
 
-    before = logits(batch)
-    np.testing.assert_allclose(logits(moved(batch, encoder=7, decoder=7)), before, atol=2e-4)
-    # The two sides count apart from each other: between decoder and encoder nothing is turned.
-    np.testing.assert_allclose(logits(moved(batch, encoder=900)), before, atol=1e-3)
+    before = logits(BATCH)
+    np.testing.assert_allclose(logits(shifted(BATCH, encoder=7, decoder=7)), before, atol=2e-4)
+    # Cross-attention is not rotated, so the two sides are independent.
+    np.testing.assert_allclose(logits(shifted(BATCH, encoder=900)), before, atol=1e-3)
     for side in ("encoder", "decoder"):
-        stretched = batch | {f"{side}_positions": 2 * batch[f"{side}_positions"]}
-        assert np.abs(logits(stretched) - before).max() > 0.1, f"distances on the side of the {side} count"
+        stretched = BATCH | {f"{side}_positions": 2 * BATCH[f"{side}_positions"]}
+        assert np.abs(logits(stretched) - before).max() > 0.1, f"distances in the {side} matter"
 
 
-def test_learned_positions_count_from_the_start(tiny, make_params, run, batch):
-    config = tiny()
-    params = make_params(config)
-    difference_BTV = run(config, params, moved(batch, encoder=7)) - run(config, params, batch)
+def test_learned_positions_are_absolute():
+    config = tiny_config()
+    params = random_params(config)
+    difference_BTV = run_model(config, params, shifted(BATCH, encoder=7)) - run_model(config, params, BATCH)
     assert jnp.abs(difference_BTV).max() > 0.1
 
 
-def test_theta_sets_the_speed_of_the_slowest_plane():
+def test_theta_sets_the_lowest_frequency():
     for theta in (100.0, 10_000.0):
-        turns_BTK = turns(jnp.asarray([[1]], jnp.int32), 64, theta)
-        angle_R = np.arctan2(turns_BTK[0, 0, 32:], turns_BTK[0, 0, :32])
-        np.testing.assert_allclose([angle_R[0], angle_R[31]], [1, theta ** (-31 / 32)], rtol=1e-5)
+        cos_sin_BTK = rotary_cos_sin(jnp.asarray([[1]], jnp.int32), 64, theta)
+        angle_J = np.arctan2(cos_sin_BTK[0, 0, 32:], cos_sin_BTK[0, 0, :32])
+        np.testing.assert_allclose([angle_J[0], angle_J[31]], [1, theta ** (-31 / 32)], rtol=1e-5)
 
 
-def test_theta_of_the_configuration_is_used(tiny, make_params, run, batch):
-    slow, fast = tiny(positions="rotary"), tiny(positions="rotary", rope_theta=2.0)
-    params = make_params(slow)
-    assert jnp.abs(run(slow, params, batch) - run(fast, params, batch)).max() > 0.1
-    assert jax.tree.structure(params) == jax.tree.structure(make_params(fast))
+def test_theta_of_the_configuration_is_used():
+    slow, fast = tiny_config(positions="rotary"), tiny_config(positions="rotary", rope_theta=2.0)
+    params = random_params(slow)
+    assert jnp.abs(run_model(slow, params, BATCH) - run_model(fast, params, BATCH)).max() > 0.1
+    assert jax.tree.structure(params) == jax.tree.structure(random_params(fast))
