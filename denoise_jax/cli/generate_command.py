@@ -11,8 +11,9 @@ import tyro
 from pydantic import ValidationError
 
 from denoise_jax.cli.arguments import check_utf8, findings, parse
-from denoise_jax.cli.terminal import counter, printable, quiet
+from denoise_jax.cli.terminal import counter, quiet
 from denoise_jax.config import GenerationConfig
+from denoise_jax.control_characters import escape_controls
 from denoise_jax.errors import UserError
 from denoise_jax.files import write_atomically
 
@@ -141,4 +142,4 @@ def _others(outputs: Sequence) -> dict:
 
 
 def _shown(text: str, outputs: Sequence) -> str:
-    return "\n".join([printable(text), *(f"→ {printable(output.text)}" for output in outputs)])
+    return "\n".join([escape_controls(text), *(f"→ {escape_controls(output.text)}" for output in outputs)])

@@ -5,25 +5,9 @@ import logging
 import os
 import sys
 import tempfile
-import unicodedata
 from collections.abc import Callable, Iterator
 
 from denoise_jax.errors import UserError
-
-_JOINERS = "\u200c\u200d\u00ad"  # format characters that words and emoji are spelt with
-
-
-def printable(text: str) -> str:
-    """Text without raw control characters, which could move a terminal's cursor or worse: \\x1b for ESC.
-
-    Newlines and tabs stay. Characters that turn the direction of writing are told by their number too.
-    """
-
-    def told(character: str) -> str:
-        kept = character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs")
-        return character if kept or character in _JOINERS else ascii(character)[1:-1]
-
-    return "".join(map(told, text))
 
 
 @contextlib.contextmanager

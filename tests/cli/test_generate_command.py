@@ -6,7 +6,6 @@ import jax
 import pytest
 
 from denoise_jax.cli.main import main
-from denoise_jax.cli.terminal import printable
 from denoise_jax.config import Config
 from denoise_jax.model.transformer import init_params
 from denoise_jax.runs.checkpoint import Checkpointer
@@ -133,9 +132,3 @@ def test_refused_in_one_line(run, arguments, told, tmp_path, monkeypatch, capsys
 def test_a_text_without_a_mask_may_be_asked_for(run, capsys):
     out, _ = generate(run, capsys, "no mask here", "--allow-no-mask")
     assert out.startswith("no mask here\n→ ")
-
-
-def test_nothing_printed_moves_the_cursor():
-    assert printable("a\x1b[2Jb\u202ec\x9bd\r") == r"a\x1b[2Jb\u202ec\x9bd\r"
-    plain = "naïve – “日本”\tfünf\n\U0001f468\u200d\U0001f469"
-    assert printable(plain) == plain
