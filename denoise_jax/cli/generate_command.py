@@ -10,12 +10,13 @@ from typing import Annotated
 import tyro
 from pydantic import ValidationError
 
-from denoise_jax.cli.arguments import check_utf8, findings, parse
+from denoise_jax.cli.arguments import check_utf8, parse
 from denoise_jax.cli.terminal import counter, quiet
 from denoise_jax.config import GenerationConfig
 from denoise_jax.control_characters import escape_controls
 from denoise_jax.errors import UserError
 from denoise_jax.files import write_atomically
+from denoise_jax.named_configs import explain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +130,7 @@ def _options(arguments, options: GenerationConfig) -> GenerationConfig:
     try:
         return GenerationConfig.model_validate({**options.model_dump(), **changed})
     except ValidationError as error:
-        raise UserError(f"generation: {findings(error)}") from None
+        raise UserError(f"generation: {explain(error)}") from None
 
 
 def _entry(text: str, outputs: Sequence) -> dict:
