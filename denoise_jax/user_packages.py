@@ -93,7 +93,7 @@ def _hidden(name: str) -> set[str]:
 
 
 def _user_root(name: str) -> Path | None:
-    """The folder of the user's package `name`: the working directory, or one that precedes ours on sys.path."""
+    """Where the user's package `name` is: the working directory, or one before ours on sys.path."""
     before = itertools.takewhile(lambda entry: Path(entry).resolve() != _OURS, sys.path)
     for root in (Path.cwd(), *map(Path, before)):
         if ((root / name).is_dir() or (root / f"{name}.py").is_file()) and root.resolve() != _OURS:

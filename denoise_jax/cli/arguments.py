@@ -104,7 +104,7 @@ def _as_dataclass(section: BaseModel) -> type:
 
 
 def _flags(arguments: type, prefix: str = "--") -> Iterator[str]:
-    """The flags of a dataclass; fields of a nested one have its name before theirs: --model.dropout."""
+    """The flags of a dataclass; those of a nested one start with its name: --model.dropout."""
     for field in dataclasses.fields(arguments):
         nested = next(filter(dataclasses.is_dataclass, (field.type, *get_args(field.type)[:1])), None)
         name = prefix + field.name.replace("_", "-")
