@@ -94,10 +94,7 @@ def read_model_config(values: Mapping, compute_dtype: str) -> ModelConfig:
         fields[ours] = sides[0]
     activation = _value(values, "activation_function", "gelu")
     if activation not in _ACTIVATIONS:
-        known = ", ".join(_ACTIVATIONS)
-        raise ConfigError(
-            f"{CONFIG}: activation_function={activation!r} is not supported; choose from {known}"
-        )
+        raise _unsupported("activation_function", activation, _ACTIVATIONS)
     if head == _CLASSIFICATION:
         fields["num_classes"] = _num_labels(values)
     try:
@@ -121,18 +118,13 @@ def _architecture(values: Mapping) -> tuple[str, str]:
     """(model_type, head): the class in Transformers that the folder is for."""
     model_type = values.get("model_type")
     if model_type not in _TYPES:
-        raise ConfigError(
-            f"{CONFIG}: model_type={model_type!r} is not supported; choose from {', '.join(_TYPES)}"
-        )
+        raise _unsupported("model_type", model_type, _TYPES)
     prefix = _TYPES[model_type][1]
     known = [prefix + head for head in (_MODEL, _GENERATION, _CLASSIFICATION)]
-    for name in values.get("architectures") or [known[1]]:
-        if name not in known:
-            raise ConfigError(
-                f"{CONFIG}: architectures={name!r} is not supported; choose from {', '.join(known)}"
-            )
-        return model_type, name.removeprefix(prefix)
-    raise AssertionError
+    name, *_ = values.get("architectures") or [known[1]]
+    if name not in known:
+        raise _unsupported("architectures", name, known)
+    return model_type, name.removeprefix(prefix)
 
 
 def _unsupported(field: str, value: object, supported: Iterable[str]) -> ConfigError:

@@ -122,8 +122,8 @@ def _files(folder: Path) -> list[Path]:
     if pickles:
         line = _CONVERSION.format(folder=str(folder), output=f"{folder}-safetensors")
         raise CheckpointError(
-            f"{folder} has its weights only as a pickle, {pickles[0]}, and reading a pickle can run code; if you "
-            f"trust the file, convert it where transformers and torch are installed: {line}"
+            f"{folder} has its weights only as a pickle, {pickles[0]}, and reading a pickle can run code; "
+            f"if you trust the file, convert it where transformers and torch are installed: {line}"
         )
     raise CheckpointError(f"{folder} has neither {WEIGHTS} nor {INDEX}")
 

@@ -199,8 +199,8 @@ def _check_copies(files: TensorFiles, config: ModelConfig, source: str) -> None:
         if not np.array_equal(files.read(name), table, equal_nan=True):
             tied = f"tie_word_embeddings is {str(config.tie_embeddings).lower()}"
             raise CheckpointError(
-                f"{files.where(name)} differs from {files.where(source)}; {tied}, and our encoder and decoder "
-                f"{'(and output) ' * (name == OUTPUT)}share one token embedding"
+                f"{files.where(name)} differs from {files.where(source)}; {tied}, and our model has one "
+                f"token embedding for encoder and decoder{', and the output too' * (name == OUTPUT)}"
             )
 
 
