@@ -1,27 +1,27 @@
-"""Errors that are the user's to mend: the command line prints them as one line and exits with 2."""
+"""Errors that the user can fix. The command line prints them in one line and exits with code 2."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Names the field or file, its value and the remedy."""
+    """The message names the field or file, its value and the remedy."""
 
 
 class ConfigError(UserError):
-    """A configuration that is wrong in itself or does not fit the run it is used on."""
+    """An invalid configuration, or one that does not match its run."""
 
 
 class DataError(UserError):
-    """A task, corpus or vocabulary that is missing, empty or unfit."""
+    """A missing, empty or unusable task, corpus or vocabulary."""
 
 
 class CheckpointError(UserError):
-    """A run folder or checkpoint that cannot be used."""
+    """A missing, damaged or unusable run folder or checkpoint."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt name: the known names closest to it, or all of them."""
+    """A hint for a misspelt name: the closest known names, or all of them if none is close."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=3)
-    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
+    return f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(known)}"

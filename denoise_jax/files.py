@@ -1,4 +1,4 @@
-"""Files and folders that are written completely or not at all."""
+"""Atomic writes: a file or folder appears completely or not at all."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from denoise_jax.errors import ConfigError
 def write_atomically(file: Path, content: str | bytes) -> None:
     """Writes `content` (text as UTF-8) to a temporary file next to `file`, then renames it.
 
-    Missing parent folders are created. Readers see the old content or the new, never a part.
+    Missing parent folders are created. Readers see either the old or the new content.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
@@ -47,7 +47,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         temporary.replace(folder)  # replaces an empty folder
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another process may have written there meanwhile
+        with contextlib.suppress(OSError):  # another process may have written there
             for parent in created:
                 parent.rmdir()
         raise

@@ -1,3 +1,3 @@
 """SeqIO registrations: where text comes from, what a task is called. Importing this registers all."""
 
-from tasks import finetune, quickstart  # noqa: F401
+from . import finetune, quickstart  # noqa: F401

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from denoise_jax.data import finetuning
 from denoise_jax.data import string_metrics as scores
-from tasks.quickstart import CENTURIES, VOCABULARY, speeches
+
+from .quickstart import CENTURIES, VOCABULARY, speeches
 
 CENTURY_NAMES = ("eighteenth", "nineteenth", "twentieth", "twenty-first")
 _QA_WORDS = 40  # of a context: with the question some 100 tokens of the vocabulary

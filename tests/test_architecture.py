@@ -37,6 +37,7 @@ LEAVES = {  # without frameworks: any room may import them
     "denoise_jax.errors",
     "denoise_jax.files",
     "denoise_jax.target_kinds",
+    "denoise_jax.validation",
 }
 
 
@@ -69,6 +70,7 @@ ROOMS = {
     "denoise_jax/files.py": room(only=""),
     "denoise_jax/named_configs.py": room("user_packages configs", only="pydantic"),
     "denoise_jax/target_kinds.py": room(only=""),
+    "denoise_jax/validation.py": room(only="pydantic"),
     "denoise_jax/user_packages.py": room("tasks configs", only=""),
     "denoise_jax/corruption": room(only="numpy tensorflow"),
     "denoise_jax/vocabulary/seqio.py": room("", JAX),

@@ -1,1 +1,1 @@
-"""The `denoise-jax` command: one file for each sub-command. Frameworks are imported inside functions only."""
+"""The `denoise-jax` command, one file per sub-command. Frameworks are imported only inside functions."""

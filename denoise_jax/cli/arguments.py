@@ -1,124 +1,124 @@
-"""Command lines by tyro, with its errors told in one line; and configurations by name."""
+"""Command lines, parsed by tyro into dataclasses."""
 
 import contextlib
-import importlib
+import dataclasses
+import inspect
 import io
-import os
-import pkgutil
+import itertools
 import re
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Annotated, TypeVar, get_args
 
 import tyro
-from pydantic import ValidationError
+from pydantic import BaseModel
 
-from denoise_jax.config import Config, load_json
-from denoise_jax.errors import ConfigError, UserError, nearest
+from denoise_jax.config import Config
+from denoise_jax.errors import UserError, nearest
+from denoise_jax.named_configs import load_config
+from denoise_jax.validation import validated
 
 T = TypeVar("T")
 
 
-def parse(arguments: type[T], argv: Sequence[str], command: str, default: T | None = None) -> T:
-    """The dataclass `arguments` from a command line; UserError in one line, naming near flags on a typo."""
-    told = io.StringIO()
-    options = {} if default is None else {"default": default}
+def parse(arguments: type[T], argv: Sequence[str], command: str) -> T:
+    """Parses `argv` into the dataclass `arguments`.
+
+    Raises:
+      UserError: an unknown flag (the message names similar ones), a missing argument or an unfit value.
+      SystemExit: after --help was printed.
+    """
+    return _parse(arguments, argv, command, tyro.conf.FlagCreatePairsOff)
+
+
+def parse_with_config(arguments: type[T], argv: Sequence[str], command: str) -> T:
+    """Parses `argv`, the name of a configuration and flags, into the dataclass `arguments`.
+
+    Every field of the configuration is a flag, which overrides it: `quickstart --model.dropout 0.2`. The
+    result is validated and becomes the field `config` of `arguments`.
+
+    Raises:
+      ConfigError: no such configuration, or overrides that make it invalid.
+      UserError: as in `parse`.
+    """
+    name = argv[0] if argv else "-"
+    if name.startswith("-"):
+        if not {"-h", "--help"} & set(argv):
+            raise UserError(f"{command}: give the name of a configuration first: `{command} quickstart`")
+        name = "quickstart"  # whose values the help shows
+    overrides = _as_dataclass(load_config(name))
+    flags = Annotated[overrides, tyro.conf.arg(name="")], dataclasses.field(default_factory=overrides)
+    with_flags = dataclasses.make_dataclass(
+        arguments.__name__, [("config", *flags)], bases=(arguments,), frozen=True
+    )
+    with_flags.__doc__ = arguments.__doc__
+    parsed = _parse(with_flags, argv, command, tyro.conf.FlagConversionOff)
+    config = validated(lambda: Config(**dataclasses.asdict(parsed.config)))
+    return arguments(**{**vars(parsed), "config": config})
+
+
+def _parse(arguments: type[T], argv: Sequence[str], command: str, marker) -> T:
+    printed = io.StringIO()
     try:
-        with contextlib.redirect_stderr(told), _wide_terminal("-h" not in argv and "--help" not in argv):
-            return tyro.cli(
+        with contextlib.redirect_stderr(printed):
+            parsed, unknown = tyro.cli(
                 arguments,
                 args=list(argv),
                 prog=f"denoise-jax {command}",
-                description=arguments.__doc__,
-                config=(tyro.conf.FlagConversionOff,)
-                if default is not None
-                else (tyro.conf.FlagCreatePairsOff,),
-                **options,
+                description=inspect.getdoc(arguments),
+                config=(marker, tyro.conf.PositionalMetavarFromFieldName),
+                return_unknown_args=True,
             )
     except SystemExit as exit:
-        if not exit.code:
-            raise
-        raise UserError(_one_line(told.getvalue())) from None
-    except ValidationError as error:
-        raise ConfigError(findings(error)) from None
-
-
-def load_config(name: str) -> Config:
-    """A configuration: a name in `configs/`, a dotted module with `config()`, or the JSON file of a run.
-
-    Raises:
-      ConfigError: there is no such configuration (the nearest are named), or it breaks a bound.
-    """
-    if name.endswith(".json"):
-        if not Path(name).is_file():
-            raise ConfigError(f"no configuration file {name}")
-        return checked(lambda: load_json(Path(name).read_bytes()), name)
-    import configs
-
-    known = sorted(module.name for module in pkgutil.iter_modules(configs.__path__))
-    module = f"configs.{name}" if name in known else name
-    if name not in known and "." not in name:
-        raise ConfigError(f"there is no configuration {name!r}; {nearest(name, known)}")
-    try:
-        found = checked(importlib.import_module(module).config, name)
-        if not isinstance(found, Config):
-            raise TypeError(f"config() returned {type(found).__name__}, not a Config")
-        return found
-    except UserError:
+        if exit.code:
+            raise UserError(_one_line(printed.getvalue())) from None
         raise
-    except Exception as error:  # whatever a user's module raises
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ConfigError(f"configuration {name!r}: {reason}; a module with config() is needed") from None
-
-
-def checked(make, where: str) -> Config:
-    """`make()`, with pydantic's findings as one ConfigError."""
-    try:
-        return make()
-    except ValidationError as error:
-        raise ConfigError(f"configuration {where}: {findings(error)}") from None
-
-
-def findings(error: ValidationError) -> str:
-    """What pydantic found, in one line: each field and what is wrong with it."""
-    found = [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()]
-    return "; ".join(f"{field}: {message}" if field else message for field, message in found)
-
-
-@contextlib.contextmanager
-def _wide_terminal(wide: bool):
-    """Keeps tyro from breaking lines inside of words that are read again here."""
-    before = os.environ.get("COLUMNS")
-    if wide:
-        os.environ["COLUMNS"] = "2000"
-    try:
-        yield
-    finally:
-        if wide:
-            os.environ.pop("COLUMNS") if before is None else os.environ.update(COLUMNS=before)
+    if unknown:
+        flag = unknown[0].partition("=")[0].replace("_", "-")
+        hint = nearest(flag, _flags(arguments)) if flag.startswith("-") else "see --help"
+        raise UserError(f"{command}: unknown argument {unknown[0]}; {hint}")
+    return parsed
 
 
 def _one_line(box: str) -> str:
-    """The findings in one of tyro's boxes, without frame, pydantic's type notes and pointers to --help."""
-    lines = [line.strip("│╭╰╮╯─ \t") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
-    lines = [line for line in lines if line][1:]  # the first is the box's title
-    text = " ".join(
-        line for line in lines if not line.startswith(("For full helptext", "For further information"))
-    )
-    text = re.sub(r"\[type=\w+, input_value=(.*?), input_type=\w+\]", r"(got \1)", text)
-    text = re.sub(r" \(got \{.*?\}\)", "", text)
-    text = re.sub(
-        r"Error parsing config\.(\w+): 1 validation error for \w+ (\w+) Input", r"\1.\2: input", text
-    )
-    text = re.sub(r"Error parsing (?:config\.?)?(\S*): \d+ validation errors? for \w+ ?", r"\1: ", text)
-    text = text.replace(": Value error, ", ": ").removeprefix(": ")
-    return re.sub(r"\s+", " ", text).strip() or "the command line was not understood; try --help"
+    """The title and the first section of a box printed by tyro; the others repeat the help text."""
+    title, *lines = (re.sub("\x1b\\[[0-9;]*m|[\u2500-\u257f]", "", line).strip() for line in box.splitlines())
+    return f"{title}: {' '.join(itertools.takewhile(bool, lines))}"
+
+
+def _as_dataclass(section: BaseModel) -> type:
+    """A dataclass with the fields, descriptions and current values of a section, but not its bounds.
+
+    tyro reports what a pydantic model refuses in a box of its own; so it parses this, and we validate.
+    """
+    fields = []
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            flags = _as_dataclass(value)
+            fields.append((name, flags, dataclasses.field(default_factory=flags)))
+        else:
+            annotation = Annotated[field.annotation, tyro.conf.arg(help=field.description)]
+            fields.append((name, annotation, dataclasses.field(default=value)))
+    made = dataclasses.make_dataclass(type(section).__name__, fields, frozen=True)
+    made.__doc__ = type(section).__doc__
+    return made
+
+
+def _flags(arguments: type, prefix: str = "--") -> Iterator[str]:
+    """The flags of a dataclass; those of a nested one start with its name: --model.dropout."""
+    for field in dataclasses.fields(arguments):
+        nested = next(filter(dataclasses.is_dataclass, (field.type, *get_args(field.type)[:1])), None)
+        name = prefix + field.name.replace("_", "-")
+        if nested is None:
+            yield name
+        else:
+            yield from _flags(nested, prefix if field.name == "config" else f"{name}.")
 
 
 def check_utf8(name: str, text: str) -> None:
-    """UserError, with `name`, for a text of other bytes than UTF-8, which Python keeps as lone surrogates."""
+    """UserError, naming the argument, if `text` was not UTF-8: Python keeps its bytes as lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        wrong = f"character {error.start + 1} is the byte 0x{ord(text[error.start]) & 0xFF:02x}"
-        raise UserError(f"{name} is not UTF-8: {wrong}; convert it first") from None
+        byte = f"character {error.start + 1} is the byte 0x{ord(text[error.start]) & 0xFF:02x}"
+        raise UserError(f"{name} is not UTF-8: {byte}; convert it first") from None

@@ -4,7 +4,6 @@ import dataclasses
 import io
 import json
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ import tyro
 
 from denoise_jax.cli.arguments import check_utf8, parse
 from denoise_jax.cli.terminal import quiet
+from denoise_jax.control_characters import escape_controls
 from denoise_jax.errors import DataError, UserError
 from denoise_jax.files import write_atomically
 
@@ -269,9 +269,7 @@ def _measure(arguments: CorruptArguments) -> int:
 def _print(arguments: CorruptArguments, found, draw: "Callable[[Console], None]") -> int:
     """Prints `found` as JSON, or what `draw` draws on a console; and writes the latter as a picture."""
     if arguments.json:
-        plain = json.dumps(found, indent=2, ensure_ascii=False)
-        # JSON asks that control characters be escaped; Unicode has more of them, which terminals obey too.
-        print(re.sub("[\x7f-\x9f]", lambda control: f"\\u{ord(control[0]):04x}", plain))
+        print(escape_controls(json.dumps(found, indent=2, ensure_ascii=False)))
     if arguments.json and not arguments.svg:
         return 0
     from rich.console import Console

@@ -10,8 +10,9 @@ from typing import Annotated
 import tyro
 
 from denoise_jax.cli.arguments import check_utf8, parse
-from denoise_jax.cli.terminal import counter, printable, quiet
+from denoise_jax.cli.terminal import counter, quiet
 from denoise_jax.config import GenerationConfig
+from denoise_jax.control_characters import escape_controls
 from denoise_jax.errors import UserError
 from denoise_jax.files import write_atomically
 
@@ -130,7 +131,7 @@ def _show(pairs: Sequence[tuple[str, Sequence]], arguments) -> None:
         print(json.dumps(entries, indent=2))
     else:
         blocks = [
-            "\n".join([printable(text), *(f"→ {printable(output.text)}" for output in outputs)])
+            "\n".join([escape_controls(text), *(f"→ {escape_controls(output.text)}" for output in outputs)])
             for text, outputs in pairs
         ]
         print("\n\n".join(blocks))

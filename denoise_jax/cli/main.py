@@ -1,7 +1,6 @@
-"""Entry point: finds the sub-command and runs it; the user's mistakes become one line and exit code 2."""
+"""Entry point: runs a sub-command; a user's mistake becomes one line on stderr and exit code 2."""
 
 import importlib
-import os
 import sys
 
 from denoise_jax import __version__
@@ -11,17 +10,16 @@ COMMANDS = {
     "config": "print a resolved configuration as JSON",
     "vocab": "train a SentencePiece vocabulary on a task or on text files",
     "corrupt": "show the noise on a text or on examples of a task",
-    "train": "start a run, or go on with it",
+    "train": "start or resume a run",
     "evaluate": "measure a checkpoint on a split with fixed noise",
-    "generate": "fill in the masks of a text",
-    "import": "make a run of a BART or mBART folder of Hugging Face",
-    "export": "write a checkpoint as such a folder",
+    "generate": "fill in the masks of a text, or answer a prompt",
+    "import": "turn a BART or mBART folder from Hugging Face into a run",
+    "export": "write a checkpoint as a folder for Hugging Face Transformers",
 }
-_MODULES = {"import": "import_model"}  # where a command's name is none that a module can have
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs `denoise-jax ARGV`; 0 done, 1 the run failed, 2 the user's mistake, told in one line."""
+    """Runs `denoise-jax ARGV` and returns its exit code: 0 success, 1 a failed run, 2 a user's mistake."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
         print(_help())
@@ -29,11 +27,10 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] == "--version":
         print(f"denoise-jax {__version__}")
         return 0
-    # After everything installed, so that a user's own task and configuration modules are found.
-    sys.path.append(os.getcwd())
     try:
-        command = _command(argv[0])
-        return importlib.import_module(f"denoise_jax.cli.{command}").main(argv[1:])
+        if argv[0] not in COMMANDS:
+            raise UserError(f"unknown command {argv[0]!r}; {nearest(argv[0], COMMANDS)}")
+        return importlib.import_module(f"denoise_jax.cli.{argv[0]}_command").main(argv[1:])
     except UserError as error:
         print(f"denoise-jax: {error}", file=sys.stderr)
         return 2
@@ -43,13 +40,6 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("denoise-jax: interrupted", file=sys.stderr)
         return 130
-
-
-def _command(name: str) -> str:
-    """The module of a command."""
-    if name in COMMANDS:
-        return _MODULES.get(name, name)
-    raise UserError(f"there is no command {name!r}; {nearest(name, COMMANDS)}")
 
 
 def _help() -> str:
@@ -63,7 +53,7 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "`denoise-jax COMMAND --help` tells a command's arguments.",
+            "`denoise-jax COMMAND --help` lists a command's arguments.",
         ]
     )
 

@@ -1,40 +1,23 @@
-"""A clean terminal: TensorFlow's start-up noise is held back, and shown only if the import fails."""
+"""Standard error without the start-up messages of libraries, and progress bars."""
 
 import contextlib
 import logging
 import os
 import sys
 import tempfile
-import unicodedata
 from collections.abc import Callable, Iterator
 
 from denoise_jax.errors import UserError
 
-_JOINERS = "\u200c\u200d\u00ad"  # format characters that words and emoji are spelt with
-
-
-def printable(text: str) -> str:
-    """Text without raw control characters, which could move a terminal's cursor or worse: \\x1b for ESC.
-
-    Newlines and tabs stay. Characters that turn the direction of writing are told by their number too.
-    """
-
-    def told(character: str) -> str:
-        kept = character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs")
-        return character if kept or character in _JOINERS else ascii(character)[1:-1]
-
-    return "".join(map(told, text))
-
 
 @contextlib.contextmanager
 def quiet():
-    """Holds back what libraries write to stderr in this block; it is shown if something breaks in it.
+    """Holds back what libraries write to stderr inside the block, and prints it only if the block fails.
 
-    TensorFlow's C++ start-up lines cannot be turned off by its own settings, so the file descriptor itself
-    is turned aside.
+    No setting silences the start-up lines of TensorFlow's C++ code, so file descriptor 2 is redirected.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # nothing to gain in data pipelines, and it prints
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # prints a line, and does not speed up data pipelines
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -59,7 +42,7 @@ def _restore(terminal: int) -> None:
 
 
 def _quiet_loggers() -> None:
-    """Warnings of Orbax, SeqIO and the like tell a user nothing that can be acted on; errors stay."""
+    """Keeps only errors: the warnings of Orbax, SeqIO and others are nothing a user can act on."""
     import absl.logging
 
     absl.logging.set_verbosity(absl.logging.ERROR)
@@ -67,34 +50,11 @@ def _quiet_loggers() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def tracked(description: str, total: int | None = None):
-    """A function that passes the items of an iterable on under a progress bar, in a terminal only.
-
-    `total`: how many there are, where the iterable does not tell.
-    """
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-
-    def pass_on(items):
-        return track(
-            items,
-            description,
-            total=total,
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-
-    return pass_on
-
-
 @contextlib.contextmanager
 def counter(description: str, total: int | None = None, *, shown: bool = True) -> Iterator[Callable]:
-    """advance(done, total=None), to be told how many are done, and of how many once that is known.
+    """Yields `progress(done, total=None)`, which updates a progress bar on stderr.
 
-    A bar on a terminal's stderr where `shown`.
+    The bar appears if `shown` and stderr is a terminal. `total` may be given here or with each call.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from denoise_jax.cli.config_command import resolve
+from denoise_jax.cli.arguments import parse_with_config
 from denoise_jax.cli.terminal import quiet
 from denoise_jax.config import Config
 from denoise_jax.errors import ConfigError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class TrainArguments:
     """Trains a configuration in a folder; the same command again resumes it."""
 
-    name: tyro.conf.Positional[str]
+    configuration: tyro.conf.Positional[str]
     """A name in configs/, a dotted module with config(), or a config.json."""
     workdir: str
     """Folder of the run."""
@@ -32,7 +32,7 @@ class TrainArguments:
 
 def main(argv: list[str]) -> int:
     """Trains; 0 also when asked to stop before the end, 1 if the loss is no number."""
-    arguments = resolve(TrainArguments, argv, "train")
+    arguments = parse_with_config(TrainArguments, argv, "train")
     config, folder = arguments.config, Path(arguments.workdir)
     # Cheap checks come before the frameworks are loaded.
     config, vocabulary, source = _beginning(config, folder)

@@ -1,13 +1,13 @@
 """Finding registered tasks and mixtures, and opening one logical shard of a split."""
 
 import dataclasses
-import importlib
 import itertools
 from collections.abc import Sequence
 
 import seqio
 import tensorflow as tf
 
+from denoise_jax import user_packages
 from denoise_jax.data.preprocessors import PROVENANCE, Reading, reading, tokenize_sentences
 from denoise_jax.errors import DataError, nearest
 from denoise_jax.vocabulary.seqio import is_ours, seqio_vocabulary
@@ -21,7 +21,7 @@ def find_task(name: str, modules: Sequence[str], vocabulary: str | None = None) 
     """
     for module in modules:
         try:
-            importlib.import_module(module)
+            user_packages.import_task_module(module)
         except Exception as error:  # whatever a user's module raises
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise DataError(f"data.task_modules: cannot import {module!r}: {reason}") from None

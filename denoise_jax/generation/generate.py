@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
-from denoise_jax.config import Config, GenerationConfig
-from denoise_jax.errors import ConfigError, UserError
+from denoise_jax.config import Config
+from denoise_jax.errors import UserError
 from denoise_jax.generation.prompts import PromptError, encode_prompt, generate_ids
 from denoise_jax.runs.load_model import LoadedModel, load_model
+from denoise_jax.validation import validated
 from denoise_jax.vocabulary.base import MASK
 
 
@@ -62,7 +61,7 @@ def generate(
     config = model.config
     if _only_denoises(config) and not allow_no_mask:
         _check_masks(prompts)
-    generation = _override(config.generation, options)
+    generation = validated(lambda: config.generation.replace(**options), "generation: ")
     prompt_ids = [encode_prompt(model.vocabulary, prompt, generation) for prompt in prompts]
     limit = config.data.max_chunk_length if _only_denoises(config) else config.model.max_positions
     for index, ids in enumerate(prompt_ids):
@@ -91,14 +90,3 @@ def _check_masks(prompts: Sequence[str]) -> None:
                 f"has no {MASK}, so there is nothing to fill in: put {MASK} where words are missing, "
                 "or set allow_no_mask (--allow-no-mask)",
             )
-
-
-def _override(options: GenerationConfig, changes: dict[str, object]) -> GenerationConfig:
-    try:
-        return options.replace(**changes)
-    except ValidationError as error:
-        found = [
-            ".".join(map(str, e["loc"])) + ": " * bool(e["loc"]) + e["msg"].removeprefix("Value error, ")
-            for e in error.errors()
-        ]
-        raise ConfigError(f"generation: {'; '.join(found)}") from None

@@ -1,1 +1,1 @@
-"""Weights of others, in and out: BART and mBART folders of Hugging Face, without torch or transformers."""
+"""Import from and export to Hugging Face BART and mBART folders, without PyTorch or Transformers."""

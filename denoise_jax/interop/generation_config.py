@@ -1,4 +1,8 @@
-"""Generation settings of Hugging Face, and ours. Theirs name tokens by ids and count the decoder's start."""
+"""Converts between GenerationConfig and generation_config.json.
+
+Hugging Face gives tokens by id and counts the decoder start token in lengths; we give tokens by name and do
+not count it.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,20 +12,21 @@ from pydantic import ValidationError
 from denoise_jax.config import GenerationConfig
 from denoise_jax.errors import ConfigError
 from denoise_jax.interop.model_config import CONFIG, read_json
+from denoise_jax.named_configs import explain
 
 GENERATION_CONFIG = "generation_config.json"
 
-# Fields of the same name and meaning; null in a file is the default. Of the last two groups transformers
-# warns where there are no beams, or no sampling.
+# Fields with the same name and meaning; null means the default. Transformers warns if the last two groups are
+# set without beam search, or without sampling.
 _SAME = ("num_beams", "num_return_sequences", "no_repeat_ngram_size", "do_sample")
 _BEAMS = ("length_penalty", "early_stopping")
 _SAMPLING = ("temperature", "top_k", "top_p")
 _TOKENS = {"forced_bos": "forced_bos_token_id", "forced_eos": "forced_eos_token_id"}
 _LENGTHS = ("max_length", "max_new_tokens", "min_length", "min_new_tokens")
 _START = "decoder_start_token_id"
-_TOP_K = 50  # what transformers samples from where a file does not say
+_TOP_K = 50  # default of Transformers
 
-# Fields that change what is written and that we have not, with the values that change nothing.
+# Unsupported fields that change the output, with the values that turn them off.
 _FOREIGN = {
     "repetition_penalty": (1.0,),
     "encoder_repetition_penalty": (1.0,),
@@ -52,7 +57,7 @@ _FOREIGN = {
     "prompt_lookup_num_tokens": (),
     "force_bos_token_to_be_generated": (False,),
 }
-# Fields of a generation_config.json that do not change what is written.
+# Fields of generation_config.json that do not change the output.
 _HARMLESS = (
     "_from_model_config",
     "transformers_version",
@@ -73,14 +78,14 @@ _HARMLESS = (
 def read_generation_config(
     folder: Path, token_name: Callable[[int], str], start_id: int, max_positions: int
 ) -> tuple[GenerationConfig, list[str]]:
-    """Settings of a Hugging Face folder, and a line on each that has no place here.
+    """The generation settings of a Hugging Face folder, and one line for each that is not supported.
 
-    Read from generation_config.json; older folders have the same fields in config.json.
+    They are read from generation_config.json, or from config.json, where older folders have the same fields.
 
     Args:
-      token_name: name of one of their ids; KeyError for an id that the tokenizer lacks.
-      start_id: their id of the token that starts the decoder unless a file says otherwise.
-      max_positions: outputs are cut there.
+      token_name: maps a Hugging Face id to the token's name; KeyError for an id without a token.
+      start_id: the Hugging Face id of the default decoder start token.
+      max_positions: upper bound of max_new_tokens.
 
     Raises:
       ConfigError: a value out of bounds, or an id without a token.
@@ -92,7 +97,7 @@ def read_generation_config(
     fields = {field: values[field] for field in (*_SAME, *_BEAMS, *_SAMPLING) if field in values}
     if fields.get("do_sample") and fields.get("num_beams", 1) > 1:
         notes.append(
-            f"{file}: do_sample with num_beams={fields['num_beams']} is not taken over: beams, no sampling"
+            f"{file}: do_sample with num_beams={fields['num_beams']} is not supported; beam search is used"
         )
         fields["do_sample"] = False
     if fields.get("do_sample"):
@@ -104,25 +109,23 @@ def read_generation_config(
     try:
         return GenerationConfig(**fields), notes
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"][:1])) or "generation"
-        raise ConfigError(f"{file}: {where}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise ConfigError(f"{file}: {explain(error)}") from None
 
 
 def _foreign(values: Mapping, file: str, own_file: bool) -> list[str]:
-    """A line on each setting that would change what is written, and is not known here."""
+    """One line for each unsupported setting that would change the output."""
     known = {*_SAME, *_BEAMS, *_SAMPLING, *_LENGTHS, *_TOKENS.values(), _START, *_HARMLESS}
-    # A config.json is full of other things; there only settings of generation are looked for.
+    # config.json also has fields that are unrelated to generation.
     names = [name for name in values if name not in known and (own_file or name in _FOREIGN)]
     return [
-        f"{file}: {name}={values[name]!r} is not taken over: generation here has no such setting"
+        f"{file}: {name}={values[name]!r} is not imported: there is no such setting"
         for name in names
         if values[name] not in _FOREIGN.get(name, ())
     ]
 
 
 def _lengths(values: Mapping, max_positions: int) -> dict[str, int]:
-    """max_new_tokens and min_new_tokens. Lengths of theirs count the start of the decoder, ours do not."""
+    """max_new_tokens and min_new_tokens. max_length and min_length count the decoder start token too."""
     lengths = {}
     longest = values.get("max_new_tokens", values.get("max_length", 0) - 1)
     if longest > 0:
@@ -134,7 +137,7 @@ def _lengths(values: Mapping, max_positions: int) -> dict[str, int]:
 def _token(index, field: str, file: str, token_name: Callable[[int], str]) -> str:
     index = index[0] if isinstance(index, list) and len(index) == 1 else index
     if not isinstance(index, int):
-        raise ConfigError(f"{file}: {field}={index!r}: one token is needed")
+        raise ConfigError(f"{file}: {field}={index!r}: give one token id")
     try:
         return token_name(index)
     except KeyError:
@@ -148,13 +151,13 @@ def write_generation_config(
     start_id: int,
     longest: int,
 ) -> dict:
-    """A generation_config.json.
+    """The contents of a generation_config.json.
 
     Args:
-      token_id: their id of a token's name; ConfigError for a name that the vocabulary lacks.
-      special_ids: fields for the ids of padding, </s> and <s>.
-      start_id: their id of the vocabulary's own start of the decoder.
-      longest: tokens that are written where `config.max_new_tokens` is None.
+      token_id: maps a token's name to its Hugging Face id; ConfigError for a name not in the vocabulary.
+      special_ids: the fields with the ids of padding, </s> and <s>.
+      start_id: the Hugging Face id of the vocabulary's decoder start token.
+      longest: max_new_tokens if `config.max_new_tokens` is None.
     """
     start = config.start or config.language
     fields = [*_SAME, *(_BEAMS if config.num_beams > 1 else ()), *(_SAMPLING if config.do_sample else ())]

@@ -1,12 +1,11 @@
-"""A Hugging Face config.json of BART or mBART, and our ModelConfig.
+"""Converts between ModelConfig and the config.json of a Hugging Face BART or mBART.
 
-The function that is computed is read as transformers reads it. Fields of older versions that it no longer
-reads (normalize_before and the like) must agree with what it computes; a value that would be another
-function is refused.
+config.json is interpreted as current Transformers interprets it. Fields of older versions that Transformers
+ignores today (such as normalize_before) must agree with what it computes; other values are rejected.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from denoise_jax.errors import CheckpointError, ConfigError
 
 CONFIG = "config.json"
 
-# norm_position here, and the beginning of the names of their classes.
+# model_type → our norm_position, and the prefix of the class names in Transformers.
 _TYPES = {"bart": ("post", "Bart"), "mbart": ("pre", "MBart")}
 _MODEL, _GENERATION, _CLASSIFICATION = "Model", "ForConditionalGeneration", "ForSequenceClassification"
 
@@ -30,7 +29,7 @@ _ACTIVATIONS = {
     "swish": "silu",
 }
 
-# Our field → their field, and the value where a file has none: that of transformers.
+# Our field → their field and its default in Transformers.
 _FIELDS = {
     "embed_dim": ("d_model", 1024),
     "num_encoder_layers": ("encoder_layers", 12),
@@ -46,13 +45,13 @@ _FIELDS = {
     "classifier_dropout": ("classifier_dropout", 0.0),
     "init_std": ("init_std", 0.02),
 }
-# Fields that they have once for each side, and we once.
+# Fields that they have for encoder and decoder separately, and we have once.
 _PAIRS = {"num_heads": ("attention_heads", 16), "ffn_dim": ("ffn_dim", 4096)}
 _VOCAB_SIZE = 50265
-# pad, </s>, <s>: the places of these in our order of ids, and the defaults of transformers.
+# pad, </s> and <s>: our id, and the default id in Transformers.
 _SPECIAL = {"pad_token_id": (0, 1), "eos_token_id": (1, 2), "bos_token_id": (3, 0)}
 
-# What both architectures compute, whatever our other fields say.
+# Fields of ours that have the same value in every BART and mBART.
 _FIXED = {
     "positions": "learned",
     "gated_ffn": False,
@@ -63,11 +62,11 @@ _FIXED = {
 
 
 def read_json(file: Path) -> dict:
-    """A JSON object from a file; CheckpointError if there is none."""
+    """Reads a JSON object; CheckpointError if the file is missing or contains something else."""
     try:
         values = json.loads(file.read_bytes())
     except FileNotFoundError:
-        raise CheckpointError(f"{file.parent} has no {file.name}; give a model's folder") from None
+        raise CheckpointError(f"{file.parent} has no {file.name}; give the folder of a model") from None
     except ValueError as error:
         raise CheckpointError(f"{file} is not JSON: {error}") from None
     if not isinstance(values, dict):
@@ -76,10 +75,10 @@ def read_json(file: Path) -> dict:
 
 
 def read_model_config(values: Mapping, compute_dtype: str) -> ModelConfig:
-    """ModelConfig of a config.json.
+    """The ModelConfig that `values`, the contents of a config.json, describe.
 
     Raises:
-      ConfigError: another architecture, or a value that the model here has no place for.
+      ConfigError: an unsupported architecture, or a value that our model cannot represent.
     """
     model_type, head = _architecture(values)
     norm_position = _TYPES[model_type][0]
@@ -89,14 +88,13 @@ def read_model_config(values: Mapping, compute_dtype: str) -> ModelConfig:
         sides = [_value(values, f"{side}_{theirs}", default) for side in ("encoder", "decoder")]
         if sides[0] != sides[1]:
             raise ConfigError(
-                f"{CONFIG}: encoder_{theirs}={sides[0]} and decoder_{theirs}={sides[1]} differ; here "
-                f"both sides have one {ours}"
+                f"{CONFIG}: encoder_{theirs}={sides[0]} and decoder_{theirs}={sides[1]} differ; our "
+                f"model has one {ours} for both"
             )
         fields[ours] = sides[0]
     activation = _value(values, "activation_function", "gelu")
     if activation not in _ACTIVATIONS:
-        known = ", ".join(_ACTIVATIONS)
-        raise ConfigError(f"{CONFIG}: activation_function={activation!r} is not known; {known} are")
+        raise _unsupported("activation_function", activation, _ACTIVATIONS)
     if head == _CLASSIFICATION:
         fields["num_classes"] = _num_labels(values)
     try:
@@ -117,21 +115,24 @@ def read_model_config(values: Mapping, compute_dtype: str) -> ModelConfig:
 
 
 def _architecture(values: Mapping) -> tuple[str, str]:
-    """(model_type, head) of a config.json: which class of transformers the folder is for."""
+    """(model_type, head): the class in Transformers that the folder is for."""
     model_type = values.get("model_type")
     if model_type not in _TYPES:
-        raise ConfigError(f"{CONFIG}: model_type={model_type!r} is not supported; {' and '.join(_TYPES)} are")
-    beginning = _TYPES[model_type][1]
-    known = [beginning + head for head in (_MODEL, _GENERATION, _CLASSIFICATION)]
-    for name in values.get("architectures") or [known[1]]:
-        if name not in known:
-            raise ConfigError(f"{CONFIG}: architectures={name!r} is not supported; {', '.join(known)} are")
-        return model_type, name.removeprefix(beginning)
-    raise AssertionError
+        raise _unsupported("model_type", model_type, _TYPES)
+    prefix = _TYPES[model_type][1]
+    known = [prefix + head for head in (_MODEL, _GENERATION, _CLASSIFICATION)]
+    name, *_ = values.get("architectures") or [known[1]]
+    if name not in known:
+        raise _unsupported("architectures", name, known)
+    return model_type, name.removeprefix(prefix)
+
+
+def _unsupported(field: str, value: object, supported: Iterable[str]) -> ConfigError:
+    return ConfigError(f"{CONFIG}: {field}={value!r} is not supported; choose from {', '.join(supported)}")
 
 
 def _check_old_fields(values: Mapping, model_type: str) -> None:
-    """Refuses values of fields that transformers reads no more, or never as this, but that mean something."""
+    """ConfigError if a field that Transformers ignores contradicts what it computes."""
     pre = _TYPES[model_type][0] == "pre"
     computed = {
         "normalize_before": pre,
@@ -151,26 +152,26 @@ def _check_old_fields(values: Mapping, model_type: str) -> None:
                 f"{CONFIG}: {field}={found!r} is not what model_type={model_type!r} computes ({value!r})"
             )
     if values.get("quantization_config"):
-        raise ConfigError(f"{CONFIG}: quantization_config: quantised weights are not read")
+        raise ConfigError(f"{CONFIG}: quantization_config: quantised weights are not supported")
 
 
 def _num_labels(values: Mapping) -> int:
     labels = values.get("id2label")
-    number = len(labels) if labels else _value(values, "num_labels", 3)
-    if number < 2:
-        raise ConfigError(f"{CONFIG}: num_labels={number}: a head here tells classes apart, and needs two")
-    return number
+    count = len(labels) if labels else _value(values, "num_labels", 3)
+    if count < 2:
+        raise ConfigError(f"{CONFIG}: num_labels={count}: regression is not supported; 2 or more classes are")
+    return count
 
 
 def label_notes(values: Mapping) -> list[str]:
-    """A line on names of classes, which have no place in our configuration; none where they say nothing."""
+    """A line that lists the names of the classes, which are not imported; none for LABEL_0, LABEL_1, ..."""
     names = values.get("id2label") or {}
     if _architecture(values)[1] != _CLASSIFICATION or all(
         name.startswith("LABEL_") for name in names.values()
     ):
         return []
-    told = ", ".join(f"{number} {name}" for number, name in names.items())
-    return [f"{CONFIG}: id2label is not taken over; classes are numbers here: {told}"]
+    listed = ", ".join(f"{index} {name}" for index, name in names.items())
+    return [f"{CONFIG}: id2label is not imported; classes are numbered: {listed}"]
 
 
 def _value(values: Mapping, field: str, default):
@@ -179,40 +180,40 @@ def _value(values: Mapping, field: str, default):
 
 
 def table_rows(values: Mapping) -> int:
-    """vocab_size: rows of the token table."""
+    """vocab_size: the number of rows of the token embedding."""
     return _value(values, "vocab_size", _VOCAB_SIZE)
 
 
 def check_special_ids(values: Mapping, hf_ids: np.ndarray, file: str = CONFIG) -> None:
-    """ConfigError where the ids of padding, </s> or <s> are not those of the tokenizer."""
-    for field, (place, default) in _SPECIAL.items():
+    """ConfigError unless the ids of padding, </s> and <s> are those of the tokenizer."""
+    for field, (index, default) in _SPECIAL.items():
         found = _value(values, field, default)
         found = found[0] if isinstance(found, list) and len(found) == 1 else found
-        if found != hf_ids[place]:
-            raise ConfigError(f"{file}: {field}={found}, but the tokenizer's is {hf_ids[place]}")
+        if found != hf_ids[index]:
+            raise ConfigError(f"{file}: {field}={found}, but the tokenizer's is {hf_ids[index]}")
 
 
 def special_ids(hf_ids: np.ndarray) -> dict[str, int]:
-    """Their fields for the ids of padding, </s> and <s>."""
-    return {field: int(hf_ids[place]) for field, (place, _) in _SPECIAL.items()}
+    """The fields of config.json with the Hugging Face ids of padding, </s> and <s>."""
+    return {field: int(hf_ids[index]) for field, (index, _) in _SPECIAL.items()}
 
 
 def write_model_config(config: ModelConfig, hf_ids: np.ndarray, generation: Mapping, dtype: str) -> dict:
-    """A config.json for transformers.
+    """The contents of a config.json for Transformers.
 
     Args:
-      hf_ids: int [len(vocabulary)]; their id of each of ours.
-      generation: what their generation_config.json holds; they expect some of it here too.
-      dtype: of the tensors in the folder.
+      hf_ids: int [vocab_size], the Hugging Face id of each of our ids.
+      generation: the contents of generation_config.json; Transformers reads some of them here.
+      dtype: dtype of the exported tensors.
 
     Raises:
-      ConfigError: the model has what neither BART nor mBART has; the field is named.
+      ConfigError: a field, which is named, has a value that neither BART nor mBART has.
     """
     for field, value in _FIXED.items():
         found = getattr(config, field)
         if found != value:
             raise ConfigError(
-                f"model.{field}={found!r} cannot be exported: BART and mBART of transformers have {value!r}"
+                f"model.{field}={found!r} cannot be exported: BART and mBART in Transformers have {value!r}"
             )
     model_type = next(name for name, (position, _) in _TYPES.items() if position == config.norm_position)
     head = _GENERATION if config.num_classes is None else _CLASSIFICATION
@@ -231,14 +232,14 @@ def write_model_config(config: ModelConfig, hf_ids: np.ndarray, generation: Mapp
         "activation_function": activations[config.activation],
         **special_ids(hf_ids),
         "decoder_start_token_id": generation["decoder_start_token_id"],
-        # Given as null too, since transformers would otherwise take 2.
+        # Written even if null: the default of Transformers is 2.
         "forced_eos_token_id": generation.get("forced_eos_token_id"),
         "is_decoder": False,
         "dtype": dtype,
         "use_cache": True,
     }
     if config.num_classes is not None:
-        labels = [f"LABEL_{number}" for number in range(config.num_classes)]
-        values["id2label"] = {str(number): label for number, label in enumerate(labels)}
-        values["label2id"] = {label: number for number, label in enumerate(labels)}
+        labels = [f"LABEL_{index}" for index in range(config.num_classes)]
+        values["id2label"] = {str(index): label for index, label in enumerate(labels)}
+        values["label2id"] = {label: index for index, label in enumerate(labels)}
     return values

@@ -1,6 +1,6 @@
-"""Which Hugging Face tensor is which part of our parameters, for BART and mBART alike.
+"""Maps Hugging Face tensors to our parameters. The names are the same for BART and mBART.
 
-Shape letters: V rows of the token table, P positions, D width, N and M the sides of a matrix, L layers.
+Shape letters: V rows of their token embedding, P positions, D width, N and M any two sizes.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import jax
 from denoise_jax.config import ModelConfig
 from denoise_jax.model.transformer import init_params
 
-# Theirs for each word of our paths. Where a module has no counterpart of its own, it is left out.
+# Our name → their name, for each part of a path; "" if they have no such level.
 _MODULES = {
     "self_attention": "self_attn",
     "cross_attention": "encoder_attn",
@@ -35,29 +35,29 @@ _MODULES = {
     "scale": "weight",
 }
 TABLE, OUTPUT, BIAS = "shared.weight", "lm_head.weight", "final_logits_bias"
-# Names that older files give to the one token table, besides TABLE.
+# Further names under which files contain the token embedding.
 TABLE_COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-# Rows before the first position: fairseq's table had them for padding, and no position uses them.
+# Unused rows before the first position, an inheritance from fairseq's padding.
 POSITION_OFFSET = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One of their tensors, and where it lies in our parameters.
+    """One of their tensors, and its place in our parameters.
 
-    Kinds: "tokens" [V, D], rows in another order; "output", [V, D], which is [D, V] here; "positions" [P, D],
-    with two unused rows before it; "matrix" [N, M], which is [M, N] here; "vector".
+    Kinds: "tokens" [V, D], with rows in the order of their ids; "output" [V, D], the transpose of ours;
+    "positions" [2 + P, D], with two unused rows; "matrix" [N, M], the transpose of ours; "vector" [N].
     """
 
     name: str  # without `model.`
-    path: tuple[str, ...]  # of our leaf
+    path: tuple[str, ...]  # to our leaf
     layer: int | None  # index on the leaf's first axis
     kind: Literal["tokens", "output", "positions", "matrix", "vector"]
     shape: tuple[int, ...]  # theirs
 
 
 def parts(config: ModelConfig, rows: int) -> Iterator[Part]:
-    """All parts of a model with `rows` rows in their token table, leaf by leaf."""
+    """All tensors of a model whose token embedding has `rows` rows on their side, leaf by leaf."""
     for path, shape in leaf_shapes(config).items():
         if path == ("embedding", "tokens"):
             yield Part(TABLE, path, None, "tokens", (rows, config.embed_dim))
@@ -83,13 +83,13 @@ def _name(path: tuple[str, ...], layer: int | None = None) -> str:
 
 
 def full_name(name: str) -> str:
-    """The name in the files of a model with a head: what belongs to the encoder-decoder is below `model.`"""
+    """The name in the files of a model with a head, where the encoder-decoder has the prefix `model.`"""
     return name if name.startswith(("lm_head", BIAS, "classification_head")) else f"model.{name}"
 
 
 @functools.lru_cache
 def leaf_shapes(config: ModelConfig) -> dict[tuple[str, ...], tuple[int, ...]]:
-    """Shape of each leaf of our parameters, by its path; made once for a configuration."""
+    """The shape of each of our parameters, by path."""
     shapes = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
     leaves = jax.tree_util.tree_leaves_with_path(shapes)
     return {tuple(key.key for key in path): leaf.shape for path, leaf in leaves}

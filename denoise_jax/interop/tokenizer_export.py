@@ -1,17 +1,15 @@
-"""A vocabulary as tokenizer files of Hugging Face, which `AutoTokenizer.from_pretrained` reads.
+"""Converts a vocabulary to Hugging Face tokenizer files, for `AutoTokenizer.from_pretrained`.
 
-For tokenizers that came from there these are the original files. For SentencePiece models a tokenizer.json is
-written that gives the same ids with </s> behind them, and decodes to the same text. It differs in four
-things:
+Imported tokenizers are exported as their original files. For a SentencePiece model we write a tokenizer.json
+that encodes to the same ids, followed by </s>, and decodes to the same text, with four differences:
 
-- The name of a symbol in a text (`<mask>`, `[S]`) is that symbol, as everywhere at Hugging Face; here it is
-  text.
-- Their normalizer takes letters with the marks behind them as one character. Of text that is not in
-  Unicode's form NFC it may therefore drop or fail to join marks where SentencePiece does not.
-- SentencePiece adds up a Unigram model's scores over the whole text in float32, and beyond some thousands
-  of tokens takes the second best of two pieces that are nearly as good. Sentences have the same ids, and
-  they are what models are trained on.
-- `skip_special_tokens` leaves unknown characters out, where SentencePiece writes ⁇.
+- The name of a special token in a text (`<mask>`, `[S]`) is encoded as that token, as always in Hugging Face
+  tokenizers. SentencePiece encodes it as text.
+- The Hugging Face normalizer works on grapheme clusters. In text that is not in Unicode normalization form C
+  it may drop combining marks, or not compose them, where SentencePiece does.
+- SentencePiece sums the scores of a Unigram model over the whole text in float32; after some thousands of
+  tokens it may choose a slightly worse segmentation. Sentences, which models are trained on, do not differ.
+- `skip_special_tokens` drops unknown characters, which SentencePiece decodes to ⁇.
 """
 
 import json
@@ -24,10 +22,10 @@ from denoise_jax.vocabulary.base import EOS_ID, PAD_ID, SPACE, TOKENIZER_FILE, U
 from denoise_jax.vocabulary.sentencepiece import SentencePieceVocabulary
 from denoise_jax.vocabulary.tokenizers import ORIGINAL_FILES
 
-_UNIGRAM, _BPE = 1, 2  # SentencePiece's numbers of its algorithms
-_NORMAL = 1  # and of pieces that are text
-# What `denoise-jax vocab` trains, and the steps below assume.
-_AS_TRAINED_HERE = {
+_UNIGRAM, _BPE = 1, 2  # model_type in SentencePiece's protobuf
+_NORMAL = 1  # type of pieces that are text
+# The options of `denoise-jax vocab`, which the conversion below assumes.
+_REQUIRED_OPTIONS = {
     ("normalizer_spec", "add_dummy_prefix"): (True,),
     ("normalizer_spec", "remove_extra_whitespaces"): (True,),
     ("normalizer_spec", "escape_whitespaces"): (True,),
@@ -38,10 +36,10 @@ _AS_TRAINED_HERE = {
 
 
 def tokenizer_files(vocabulary: Vocabulary) -> dict[str, bytes]:
-    """Hugging Face's tokenizer files, name → content.
+    """The Hugging Face tokenizer files of a vocabulary, name → content.
 
     Raises:
-      DataError: a SentencePiece model trained with options that `denoise-jax vocab` does not use.
+      DataError: a SentencePiece model trained with other options than those of `denoise-jax vocab`.
     """
     if not isinstance(vocabulary, SentencePieceVocabulary):
         return {name: content for name, content in vocabulary.files().items() if name in ORIGINAL_FILES}
@@ -54,8 +52,8 @@ def tokenizer_files(vocabulary: Vocabulary) -> dict[str, bytes]:
         "mask": vocabulary.mask_id,
     }
     config = {
-        # The class that takes a tokenizer.json as it is: transformers 5 calls it TokenizersBackend, and
-        # knows this name of version 4 too.
+        # The class that uses tokenizer.json unchanged. Transformers 5 renamed it to TokenizersBackend, but
+        # still accepts the name of version 4.
         "tokenizer_class": "PreTrainedTokenizerFast",
         **{f"{role}_token": vocabulary.piece(index) for role, index in named.items()},
         "clean_up_tokenization_spaces": False,
@@ -68,16 +66,16 @@ def tokenizer_files(vocabulary: Vocabulary) -> dict[str, bytes]:
 
 def _of_sentencepiece(vocabulary: SentencePieceVocabulary) -> Tokenizer:
     proto = sentencepiece_model_pb2.ModelProto.FromString(vocabulary.path.read_bytes())
-    for (section, option), known in _AS_TRAINED_HERE.items():
+    for (section, option), known in _REQUIRED_OPTIONS.items():
         value = getattr(getattr(proto, section), option)
         if value not in known:
             raise DataError(
-                f"vocabulary {vocabulary.path} was trained with {option}={value}, and a {TOKENIZER_FILE} can "
-                f"be written where that is {' or '.join(map(str, known))} only"
+                f"vocabulary {vocabulary.path} was trained with {option}={value}, but only "
+                f"{' or '.join(map(str, known))} can be exported to {TOKENIZER_FILE}"
             )
     tokenizer = Tokenizer(_model(proto))
     tokenizer.normalizer = _normalizer(proto.normalizer_spec.precompiled_charsmap)
-    # The space before the text itself; what follows a symbol has its own space, or none.
+    # Prepends a space to the text, but not to what follows a special token.
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="first")
     tokenizer.decoder = decoders.Metaspace(replacement=SPACE, prepend_scheme="first")
     if proto.trainer_spec.byte_fallback:
@@ -91,7 +89,7 @@ def _of_sentencepiece(vocabulary: SentencePieceVocabulary) -> Tokenizer:
         )
     symbols = sorted({*vocabulary.control_ids, UNK_ID})
     tokenizer.add_special_tokens(
-        [  # as in BART, a mask takes the space before it along
+        [  # as in BART, the mask absorbs a space on its left
             AddedToken(vocabulary.piece(i), lstrip=i == vocabulary.mask_id, normalized=False, special=True)
             for i in symbols
         ]
@@ -104,13 +102,13 @@ def _of_sentencepiece(vocabulary: SentencePieceVocabulary) -> Tokenizer:
 
 
 def _normalizer(character_map: bytes) -> normalizers.Normalizer:
-    """SentencePiece's: its table of characters, no space but single ones, none at the end.
+    """SentencePiece's normalization: its character map, single spaces, no trailing space.
 
-    One space at the beginning is left; it becomes the ▁ that SentencePiece puts there.
+    A leading space stays, and becomes the ▁ that SentencePiece prepends.
     """
     steps = [
         normalizers.Replace(Regex(" {2,}"), " "),
-        # SentencePiece takes off typed ▁ here as well, and puts its own before one that begins the text.
+        # SentencePiece also strips a literal ▁ at the end, and prepends its own to one at the beginning.
         normalizers.Replace(Regex(f"[ {SPACE}]+$"), ""),
         normalizers.Replace(Regex(f"^{SPACE}"), 2 * SPACE),
     ]
@@ -118,13 +116,13 @@ def _normalizer(character_map: bytes) -> normalizers.Normalizer:
 
 
 def _model(proto: sentencepiece_model_pb2.ModelProto) -> models.Model:
-    """The same pieces under the same ids, with scores, or with the merges that the scores stand for."""
+    """The same pieces with the same ids, and their scores (Unigram) or the equivalent merges (BPE)."""
     pieces = [piece.piece for piece in proto.pieces]
     fallback = proto.trainer_spec.byte_fallback
     if proto.trainer_spec.model_type == _UNIGRAM:
         scores = [piece.score for piece in proto.pieces]
         return models.Unigram(list(zip(pieces, scores, strict=True)), unk_id=UNK_ID, byte_fallback=fallback)
-    # SentencePiece joins whichever neighbours make the piece of the highest score.
+    # SentencePiece merges the pair of neighbours whose piece has the highest score.
     text = {piece.piece: piece.score for piece in proto.pieces if piece.type == _NORMAL}
     merges = [
         (-score, cut, piece[:cut], piece[cut:])

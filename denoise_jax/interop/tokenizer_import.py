@@ -1,4 +1,4 @@
-"""The tokenizer in a folder of Hugging Face's as a vocabulary of ours: what its special tokens are for."""
+"""Converts a Hugging Face tokenizer to a vocabulary: finds out which token has which role."""
 
 import json
 from pathlib import Path
@@ -9,21 +9,21 @@ from denoise_jax.errors import DataError
 from denoise_jax.vocabulary.base import INFO_FILE, TOKENIZER_FILE
 from denoise_jax.vocabulary.tokenizers import ORIGINAL_FILES, ROLES, names, read_json
 
-# What BART and mBART call them; folders that say nothing of it mean these.
+# The names in BART and mBART, used for roles that no file assigns.
 _USUAL = {"pad": "<pad>", "eos": "</s>", "unk": "<unk>", "bos": "<s>", "mask": "<mask>"}
 
 
 def from_huggingface(folder: str | Path) -> dict[str, bytes]:
-    """The files of a vocabulary folder, name → content, from a folder of Hugging Face's.
+    """The files of a vocabulary folder, name → content, made from a Hugging Face folder.
 
-    Its tokenizer files stay as they are, to the byte, and `vocabulary.json` says what each special token is
-    for: by the folder's tokenizer_config.json, special_tokens_map.json or config.json, or by BART's names.
-    The tokens before the first </s> of the empty text open every text. The decoder starts with config.json's
-    or generation_config.json's `decoder_start_token_id`, or with </s>.
+    The tokenizer files are copied byte for byte. vocabulary.json assigns the roles of the special tokens, as
+    given by tokenizer_config.json, special_tokens_map.json or config.json, or else by the names in BART. The
+    tokens before </s> in the encoding of the empty text start every text. The decoder starts with the
+    `decoder_start_token_id` of config.json or generation_config.json, or else with </s>.
 
     Raises:
-      DataError, naming the file: no tokenizer.json, or none that can be read; ids with gaps; no token for
-      padding, end, start or unknown.
+      DataError: tokenizer.json is missing or unreadable, its ids have gaps, or it has no token for padding,
+        end, start or unknown. The message names the file.
     """
     folder = Path(folder)
     file = folder / TOKENIZER_FILE
@@ -36,15 +36,15 @@ def from_huggingface(folder: str | Path) -> dict[str, bytes]:
     read_json(file)
     try:
         tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises nothing more particular
+    except Exception as error:  # tokenizers raises bare exceptions
         raise DataError(f"{file} is not a tokenizer: {error}") from None
     tokens = names(tokenizer, file)
-    said = {name: _optional(folder / name) for name in (*ORIGINAL_FILES[1:], *_CONFIGS)}
-    roles = {role: _name(said, role, tokens) for role in _USUAL}
+    files = {name: _optional(folder / name) for name in (*ORIGINAL_FILES[1:], *_CONFIGS)}
+    roles = {role: _name(files, role, tokens) for role in _USUAL}
     for role in ROLES:
         if roles[role] not in tokens:
             raise DataError(
-                f"{file} has no token {roles[role]!r}, which {folder} means by its {role} token; "
+                f"{file} has no token {roles[role]!r}, the {role} token of {folder}; "
                 f"pad, eos, unk and bos are needed ({role}_token in tokenizer_config.json names it)"
             )
     if roles["mask"] not in tokens:
@@ -54,9 +54,9 @@ def from_huggingface(folder: str | Path) -> dict[str, bytes]:
     info = {
         "type": "tokenizers",
         **roles,
-        "start": _start(said, tokens) or roles["eos"],
+        "start": _start(files, tokens) or roles["eos"],
         "opening": opening,
-        "symbols": [name for name in _listed(said) if name in tokens],
+        "symbols": [name for name in _listed(files) if name in tokens],
     }
     content = {name: (folder / name).read_bytes() for name in ORIGINAL_FILES if (folder / name).is_file()}
     return content | {INFO_FILE: (json.dumps(info, indent=2, ensure_ascii=False) + "\n").encode()}
@@ -69,38 +69,38 @@ def _optional(file: Path) -> dict:
     return read_json(file) if file.is_file() else {}
 
 
-def _name(said: dict[str, dict], role: str, tokens: list[str]) -> str:
-    """The name of the token that is `role`, as the folder's files say, or as BART's would."""
+def _name(files: dict[str, dict], role: str, tokens: list[str]) -> str:
+    """The name of the token with the given role, from the files of the folder, or else as in BART."""
     for file in ORIGINAL_FILES[1:]:
-        token = said[file].get(f"{role}_token")
+        token = files[file].get(f"{role}_token")
         token = token.get("content") if isinstance(token, dict) else token
         if token is not None:
             return token
     for file in _CONFIGS:
-        index = said[file].get(f"{role}_token_id")
+        index = files[file].get(f"{role}_token_id")
         if isinstance(index, int) and 0 <= index < len(tokens):
             return tokens[index]
     return _USUAL[role]
 
 
-def _listed(said: dict[str, dict]) -> list[str]:
-    """Further special tokens that the files list: mBART's languages, which tokenizer.json may leave out."""
+def _listed(files: dict[str, dict]) -> list[str]:
+    """Further special tokens in the files, such as mBART's languages, which tokenizer.json may not mark."""
     found = []
     for file in ORIGINAL_FILES[1:]:
         for field in ("additional_special_tokens", "extra_special_tokens"):
-            tokens = said[file].get(field) or []
+            tokens = files[file].get(field) or []
             tokens = tokens.values() if isinstance(tokens, dict) else tokens
             found += [token.get("content") if isinstance(token, dict) else token for token in tokens]
     return list(dict.fromkeys(found))
 
 
-def _start(said: dict[str, dict], tokens: list[str]) -> str | None:
-    """The token that starts the decoder, where a file says it."""
+def _start(files: dict[str, dict], tokens: list[str]) -> str | None:
+    """The decoder start token, if a file gives one."""
     for file in _CONFIGS:
-        index = said[file].get("decoder_start_token_id")
+        index = files[file].get("decoder_start_token_id")
         if index is None:
             continue
         if not isinstance(index, int) or not 0 <= index < len(tokens):
-            raise DataError(f"{file}: decoder_start_token_id={index!r} is no id of {TOKENIZER_FILE}'s")
+            raise DataError(f"{file}: decoder_start_token_id={index!r} is not an id in {TOKENIZER_FILE}")
         return tokens[index]
     return None

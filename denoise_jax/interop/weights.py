@@ -1,14 +1,14 @@
-"""Parameters from Hugging Face tensors and back, tensor by tensor.
+"""Converts Hugging Face tensors to our parameters and back, one tensor at a time.
 
-Their token table lies here in the order of our ids, and is padded with zeros; their position tables lose
-the two rows that no position uses, and get zeros for them on the way back; their matrices are transposed;
-the layers of a stack are laid on a leading axis. No number is rounded on the way in.
+Rows of the token embedding are permuted to the order of our ids and padded with zeros; the two unused rows of
+the position embeddings are dropped, and written as zeros on export; matrices are transposed; layers are
+stacked on a leading axis. Imported values are never rounded.
 
-Shape letters: V rows of their token table, W rows of ours, D width.
+Shape letters: V rows of their token embedding, W tokens in the vocabulary, D width.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -27,10 +27,8 @@ from denoise_jax.interop.tensor_names import (
     parts,
 )
 
-# Version numbers that fairseq left in old files.
+# Version numbers in old files, written by fairseq.
 _IGNORED = ("encoder.version", "decoder.version")
-
-Track = Callable[[Sequence[Part]], Iterable[Part]]  # passes the parts on, and shows how far it is
 
 
 def read_params(
@@ -40,25 +38,26 @@ def read_params(
     hf_ids: np.ndarray,
     *,
     resize_vocabulary: bool = False,
-    track: Track = iter,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict:
-    """Our parameters, a nested dict of float32 arrays.
+    """Reads our parameters, a nested dict of float32 arrays.
 
     Args:
-      rows: of their token table, as their config.json says.
-      hf_ids: int [len(vocabulary)]; the row of their table for each of our ids.
-      resize_vocabulary: accept that `rows` is not the size of the vocabulary: rows beyond it are dropped, and
-        a token without a row gets the mean of all rows.
+      rows: rows of their token embedding, V, according to config.json.
+      hf_ids: int [W], the row of their embedding for each of our ids.
+      resize_vocabulary: if V and W differ, drop the rows that no token uses, and give each token without a
+        row the mean of all rows.
+      progress: called with (tensors read, tensors in total).
 
     Raises:
-      CheckpointError: a tensor is missing, not expected, of another shape, or not the copy that it should
-        be; or `rows` is not the size of the vocabulary.
+      CheckpointError: a tensor is missing, unexpected or of another shape; copies of the token embedding
+        differ; or V and W differ, without `resize_vocabulary`.
     """
     if rows != len(hf_ids) and not resize_vocabulary:
         raise CheckpointError(
-            f"{files.folder}: the token table has {rows} rows (vocab_size), the tokenizer "
-            f"{len(hf_ids)} tokens; with --resize-vocabulary rows beyond the tokenizer are dropped, "
-            "and tokens without a row get the mean of all rows"
+            f"{files.folder}: the token embedding has {rows} rows (vocab_size), but the tokenizer has "
+            f"{len(hf_ids)} tokens; with --resize-vocabulary, rows without a token are dropped and tokens "
+            "without a row get the mean of all rows"
         )
     wanted = list(parts(config, rows))
     source = _table_name(files, config)
@@ -66,23 +65,25 @@ def read_params(
     _check_copies(files, config, source)
     _check_bias(files, rows)
     leaves = {path: np.zeros(shape, np.float32) for path, shape in leaf_shapes(config).items()}
-    for part in track(wanted):
+    for done, part in enumerate(wanted, 1):
         tensor = _read(files, source if part.name == TABLE else part.name, part.shape)
         _put(leaves[part.path], part, tensor, hf_ids)
+        if progress is not None:
+            progress(done, len(wanted))
     return _nested(leaves)
 
 
 def compute_dtype(files: TensorFiles) -> str:
-    """What the activations of these weights should be: bfloat16 where the weights are, and float32 otherwise.
+    """The compute dtype for these weights: bfloat16 if they are stored as bfloat16, otherwise float32.
 
-    float16 has more digits than bfloat16, which would round such weights.
+    float16 weights need float32: bfloat16 has fewer bits of mantissa and would round them.
     """
     table = next((name for name in (TABLE, *TABLE_COPIES, OUTPUT) if name in files), None)
     return "bfloat16" if table and files.dtype(table) == "bfloat16" else "float32"
 
 
 def _put(leaf: np.ndarray, part: Part, tensor: np.ndarray, hf_ids: np.ndarray) -> None:
-    """Writes one of their tensors to its place in a leaf of ours."""
+    """Writes one of their tensors to its place in one of our leaves."""
     if part.kind == "tokens":
         leaf[: len(hf_ids)] = _rows(tensor, hf_ids)
     elif part.kind == "output":
@@ -94,7 +95,7 @@ def _put(leaf: np.ndarray, part: Part, tensor: np.ndarray, hf_ids: np.ndarray) -
 
 
 def _rows(table_VD: np.ndarray, hf_ids: np.ndarray) -> np.ndarray:
-    """The table in the order of our ids; the mean row where it has none."""
+    """Rows in the order of our ids, [W, D]; tokens without a row get the mean of all rows."""
     missing = hf_ids >= len(table_VD)
     rows_WD = table_VD[np.where(missing, 0, hf_ids)]
     if missing.any():
@@ -105,9 +106,15 @@ def _rows(table_VD: np.ndarray, hf_ids: np.ndarray) -> np.ndarray:
 def tensors(
     params: Mapping, config: ModelConfig, hf_ids: np.ndarray, dtype: str = "float32"
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, array) of each of their tensors, in the order of `tensor_sizes`; made when asked for.
+    """Yields the name and array of each Hugging Face tensor, in the order of `tensor_sizes`.
 
-    `params` are NumPy arrays, nested as ours are. CheckpointError for a number that `dtype` cannot hold.
+    Args:
+      params: our parameters, a nested dict of NumPy arrays.
+      hf_ids: int [W], the Hugging Face id of each of our ids.
+      dtype: "float32", "float16" or "bfloat16".
+
+    Raises:
+      CheckpointError: a finite value is too large for `dtype`.
     """
     for part, name in _written(config, len(hf_ids)):
         if part is None:
@@ -119,7 +126,7 @@ def tensors(
 
 
 def _take(leaf: np.ndarray, part: Part, hf_ids: np.ndarray) -> np.ndarray:
-    """One of their tensors from a leaf of ours (of a layer, where it has layers)."""
+    """One of their tensors, from our leaf or from one layer of it."""
     if part.kind in ("tokens", "output"):
         table_WD = leaf if part.kind == "tokens" else leaf.T
         table_VD = np.empty(part.shape, np.float32)
@@ -134,12 +141,12 @@ def _cast(tensor: np.ndarray, name: str, dtype: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         cast = tensor.astype(DTYPES[dtype])
     if not np.isfinite(cast).all() and np.isfinite(tensor).all():
-        raise CheckpointError(f"tensor {name} holds numbers beyond {dtype}; choose another --dtype")
+        raise CheckpointError(f"tensor {name} has values too large for {dtype}; choose another dtype")
     return cast
 
 
 def tensor_sizes(config: ModelConfig, rows: int, dtype: str = "float32") -> dict[str, int]:
-    """Bytes of each tensor that `tensors` makes."""
+    """The size in bytes of each tensor that `tensors` yields, by name."""
     width = DTYPES[dtype].itemsize
     return {
         name: width * (rows if part is None else int(np.prod(part.shape)))
@@ -148,10 +155,10 @@ def tensor_sizes(config: ModelConfig, rows: int, dtype: str = "float32") -> dict
 
 
 def _written(config: ModelConfig, rows: int) -> Iterator[tuple[Part | None, str]]:
-    """(part, name in the file) of what a folder of theirs holds; part None: the bias of the logits, zeros.
+    """Yields (part, name in the file) of each tensor; part None is the bias of the logits, which is zero.
 
-    Where the output has a table of its own, transformers takes the table of the encoder and that of the
-    decoder for others too, though the original BART has one: it is written three times then.
+    If the output is untied, Transformers has separate token embeddings for encoder and decoder as well. We
+    share one, as the original BART does, so it is written three times.
     """
     for part in parts(config, rows):
         yield part, full_name(part.name)
@@ -162,7 +169,7 @@ def _written(config: ModelConfig, rows: int) -> Iterator[tuple[Part | None, str]
 
 
 def _table_name(files: TensorFiles, config: ModelConfig) -> str:
-    """The name under which the token table is there: any of its copies will do."""
+    """The name under which the files have the token embedding: its own or that of a copy."""
     copies = (TABLE, *TABLE_COPIES) + ((OUTPUT,) if config.tie_embeddings else ())
     return next((name for name in copies if name in files), TABLE)
 
@@ -171,38 +178,36 @@ def _check_names(files: TensorFiles, wanted: set[str]) -> None:
     missing = sorted(wanted - set(files))
     if missing:
         raise CheckpointError(
-            f"{files.folder} lacks tensor {full_name(missing[0])} "
-            f"({len(missing)} of {len(wanted)} are missing)"
+            f"{files.folder} has no tensor {full_name(missing[0])} "
+            f"({len(missing)} of {len(wanted)} tensors are missing)"
         )
     known = wanted | {TABLE, OUTPUT, BIAS, *TABLE_COPIES, *_IGNORED}
     unexpected = sorted(set(files) - known)
     if unexpected:
         raise CheckpointError(
-            f"{files.where(unexpected[0])} is no part of the model that config.json describes "
+            f"{files.where(unexpected[0])} is not part of the model described by config.json "
             f"({len(unexpected)} such tensors)"
         )
 
 
 def _check_copies(files: TensorFiles, config: ModelConfig, source: str) -> None:
-    """The table is one here: copies under other names must be equal."""
+    """CheckpointError if copies of the token embedding differ: our model has only one."""
     copies = (TABLE, *TABLE_COPIES) + ((OUTPUT,) if config.tie_embeddings else ())
     found = [name for name in copies if name in files and name != source]
     table = files.read(source) if found else None
     for name in found:
         if not np.array_equal(files.read(name), table, equal_nan=True):
-            said = f"tie_word_embeddings is {str(config.tie_embeddings).lower()}"
+            tied = f"tie_word_embeddings is {str(config.tie_embeddings).lower()}"
             raise CheckpointError(
-                f"{files.where(name)} differs from {files.where(source)}; {said}, and one token table serves "
-                "encoder and decoder here" + (", and the output too" if name == OUTPUT else "")
+                f"{files.where(name)} differs from {files.where(source)}; {tied}, and our model has one "
+                f"token embedding for encoder and decoder{', and the output too' * (name == OUTPUT)}"
             )
 
 
 def _check_bias(files: TensorFiles, rows: int) -> None:
-    """The bias of the logits is zero in every published model, and has no place here."""
+    """CheckpointError if the logits have a bias. It is zero in all published models; ours has none."""
     if BIAS in files and np.any(_read(files, BIAS, (1, rows))):
-        raise CheckpointError(
-            f"{files.where(BIAS)} is not zero; a bias of the logits has no place in this model"
-        )
+        raise CheckpointError(f"{files.where(BIAS)} is not zero, but our model has no bias on its logits")
 
 
 def _read(files: TensorFiles, name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -210,7 +215,7 @@ def _read(files: TensorFiles, name: str, shape: tuple[int, ...]) -> np.ndarray:
     if found != shape:
         why = ", max_position_embeddings + 2 rows" if name.endswith("embed_positions.weight") else ""
         raise CheckpointError(
-            f"{files.where(name)} has shape {found}, but config.json asks for {shape}{why}: one of the two "
+            f"{files.where(name)} has shape {found}, but config.json requires {shape}{why}: one of the two "
             "was changed without the other"
         )
     return files.read(name)

@@ -1,4 +1,4 @@
-"""`denoise-jax corrupt`: shown, listed, compared, measured, written; and refused in one line."""
+"""`denoise-jax corrupt`: what it prints and writes, and what it refuses."""
 
 import json
 import re
@@ -23,117 +23,122 @@ for name, noise in (("shown", "bart_paper"), ("spans", "t5_span")):
 """
 
 
-@pytest.fixture(scope="module")
+MODULE = "tasks_of_test_corrupt"
+
+
+@pytest.fixture(scope="module", autouse=True)
 def task_module(vocabulary_folder, speeches, tmp_path_factory):
-    """Name of a module with the tasks `shown` (bart_paper) and `spans` (t5_span) over the speeches."""
+    """Makes MODULE importable, with the tasks `shown` (bart_paper) and `spans` (t5_span) over the speeches."""
     folder = tmp_path_factory.mktemp("tasks")
     (folder / "texts").write_text("\f".join(speech[:8000] for speech in speeches))
     source = TASKS.format(texts=str(folder / "texts"), vocabulary=str(vocabulary_folder))
-    (folder / "tasks_of_test_corrupt.py").write_text(source)
+    (folder / f"{MODULE}.py").write_text(source)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        yield "tasks_of_test_corrupt"
+        yield
 
 
-@pytest.fixture
-def run(capsys, task_module, monkeypatch):
-    """Runs `denoise-jax corrupt ...` in this process; what it printed."""
+@pytest.fixture(autouse=True)
+def width(monkeypatch):
+    """A terminal of 100 columns."""
     monkeypatch.setenv("COLUMNS", "100")
 
-    def run(*arguments):
-        of_task = ["--task-modules", task_module] if "--task" in arguments else []
-        assert main(["corrupt", *map(str, arguments), *of_task]) == 0
-        out, err = capsys.readouterr()
-        assert err == ""
-        return out
 
-    return run
+def corrupt(capsys, *arguments) -> str:
+    """What `denoise-jax corrupt ...` prints."""
+    of_task = ["--task-modules", MODULE] if "--task" in arguments else []
+    code = main(["corrupt", *map(str, arguments), *of_task])
+    out, err = capsys.readouterr()
+    assert (code, err) == (0, "")
+    return out
 
 
-def test_text_in_words(run):
-    out = run(TEXT)
+def test_a_text_is_corrupted_in_words(capsys):
+    out = corrupt(capsys, TEXT)
     assert "bart_paper  19 tokens → " in out
     assert "corrupted  " in out
     assert "target" not in out
-    assert run(TEXT) == out
-    assert "target     <extra_id_0>" in run(TEXT, "--corruption", "t5_span")
+    assert corrupt(capsys, TEXT) == out
+    assert "target     <extra_id_0>" in corrupt(capsys, TEXT, "--corruption", "t5_span")
 
 
-def test_text_in_pieces_as_json(run, vocabulary_folder):
-    (seen,) = json.loads(run(TEXT, "--vocabulary", vocabulary_folder, "--json", "--seed", "3"))
+def test_a_text_is_corrupted_in_pieces_of_a_vocabulary(capsys, vocabulary_folder):
+    (seen,) = json.loads(corrupt(capsys, TEXT, "--vocabulary", vocabulary_folder, "--json", "--seed", "3"))
     assert len(seen["text"]) > len(TEXT.split())
     assert "".join(seen["text"]).startswith("▁F")
     assert seen["text_noise"].count(2) == -(-3 * len(seen["text"]) // 10)
 
 
-def test_task(run):
-    seen = json.loads(run("--task", "shown", "--json", "--examples", "2", "--length", "40"))
+def test_examples_of_a_task_have_its_noise(capsys):
+    seen = json.loads(corrupt(capsys, "--task", "shown", "--json", "--examples", "2", "--length", "40"))
     assert len(seen) == 2
     assert all(len(example["text"]) <= 39 for example in seen)
     assert all(example["targets"] == [*example["text"], "</s>"] for example in seen)
-    out = run("--task", "spans", "--examples", "1")
+    out = corrupt(capsys, "--task", "spans", "--examples", "1")
     assert "target     <extra_id_0>" in out
 
 
-def test_list(run):
+def test_list_describes_every_preset(capsys):
     from denoise_jax.corruption.presets import PRESETS
 
-    documentation = json.loads(run("--list", "--json"))
+    documentation = json.loads(corrupt(capsys, "--list", "--json"))
     assert documentation == {name: preset.documentation for name, preset in PRESETS.items()}
-    out = run("--list")
+    out = corrupt(capsys, "--list")
     assert all(name in out for name in PRESETS)
 
 
-def test_compare(run):
+def test_compare_shows_every_preset(capsys):
     from denoise_jax.corruption.presets import PRESETS
 
-    found = json.loads(run(TEXT, "--compare", "--json"))
+    found = json.loads(corrupt(capsys, TEXT, "--compare", "--json"))
     assert list(found["presets"]) == list(PRESETS)
     assert found["skipped"] == {}
-    out = run(TEXT, "--compare")
+    out = corrupt(capsys, TEXT, "--compare")
     assert "token_deletion  19 tokens → 16, 0 hidden, 3 deleted, 0 moved" in out
     assert all(f"{name}  19 tokens → " in out for name in PRESETS)
 
 
-def test_compare_on_a_vocabulary_that_cannot_serve_all(run, speeches, tmp_path):
+def test_compare_names_the_presets_that_a_vocabulary_cannot_serve(capsys, speeches, tmp_path):
     from denoise_jax.vocabulary import training as vocabulary_training
 
     vocabulary_training.train(speeches, tmp_path / "none", size=400, sentinels=0)
-    out = run(TEXT, "--compare", "--vocabulary", tmp_path / "none", "--html", tmp_path / "page.html")
+    out = corrupt(
+        capsys, TEXT, "--compare", "--vocabulary", tmp_path / "none", "--html", tmp_path / "page.html"
+    )
     (line,) = [line for line in out.splitlines() if line.startswith("t5_span")]
     assert line.startswith("t5_span is not shown: a text of max_tokens=")
     assert "t5_span is not shown: " in (tmp_path / "page.html").read_text()
     assert "bart_paper  " in out
 
 
-def test_compare_on_a_task(run):
-    found = json.loads(run("--task", "shown", "--compare", "--json", "--examples", "2"))
-    shown = json.loads(run("--task", "shown", "--json", "--examples", "2"))
+def test_compare_corrupts_the_texts_of_a_task(capsys):
+    found = json.loads(corrupt(capsys, "--task", "shown", "--compare", "--json", "--examples", "2"))
+    shown = json.loads(corrupt(capsys, "--task", "shown", "--json", "--examples", "2"))
     for name in ("none", "bart_paper", "t5_span"):
         for compared, seen in zip(found["presets"][name], shown, strict=True):
-            # A text that begins inside of a word is cut into tokens anew.
+            # A text that starts inside a word is tokenized differently.
             assert "".join(compared["text"]).replace("▁", "") == "".join(seen["text"]).replace("▁", "")
 
 
-def test_stats(run):
+def test_statistics_of_a_task(capsys):
     arguments = "--task", "shown", "--stats", "--length", "64", "--input-length", "46"
-    found = json.loads(run(*arguments, "--json"))
+    found = json.loads(corrupt(capsys, *arguments, "--json"))
     assert (found["task"], found["length"], found["input_length"]) == ("shown", 64, 46)
     assert 0.3 <= found["hidden"] < 0.33
     assert found["deleted"] == found["replaced"] == 0
     assert 2.5 < found["mean_span"] < 3.3
     assert 0 < found["truncated"] < 1
     assert 0 < found["lost"] < found["truncated"]
-    out = run(*arguments)
+    out = corrupt(capsys, *arguments)
     assert f"{found['hidden']:.2%}" in out
     assert f"{found['mean_span']:.3f} on average" in out
     assert "█" in out
-    assert json.loads(run(*arguments, "--json", "--examples", "5"))["examples"] == 5
+    assert json.loads(corrupt(capsys, *arguments, "--json", "--examples", "5"))["examples"] == 5
 
 
-def test_pictures_and_pages_are_whole_files(run, tmp_path):
+def test_pictures_and_pages_are_complete_files(capsys, tmp_path):
     folder = tmp_path / "made" / "on demand"
-    out = run(TEXT, "--svg", folder / "noise.svg", "--html", folder / "noise.html", "--json")
+    out = corrupt(capsys, TEXT, "--svg", folder / "noise.svg", "--html", folder / "noise.html", "--json")
     assert json.loads(out)
     assert sorted(file.name for file in folder.iterdir()) == ["noise.html", "noise.svg"]
     svg, html = ((folder / f"noise.{kind}").read_text(encoding="utf-8") for kind in ("svg", "html"))
@@ -145,27 +150,27 @@ CONTROLS = "Red \x1b[31malert\x1b[0m, \x07bell \x7f \x9b1m and \u202eback it goe
 SHOWN = "Red ␛[31malert␛[0m, ␇bell ␡ \\x9b1m and \\u202eback it goes \\u2066again."
 
 
-def test_no_control_character_reaches_a_terminal_a_page_or_a_picture(run, tmp_path):
-    """An escape would be obeyed, and is no XML; JSON keeps the text as it is, escaped."""
+def test_no_control_character_reaches_a_terminal_a_page_or_a_picture(capsys, tmp_path):
+    """A terminal would obey an escape, and XML forbids it. JSON has the same text, escaped."""
     files = tmp_path / "a.html", tmp_path / "a.svg"
-    out = run(CONTROLS, "--corruption", "none", "--html", files[0], "--svg", files[1])
+    out = corrupt(capsys, CONTROLS, "--corruption", "none", "--html", files[0], "--svg", files[1])
     page, picture = (file.read_text(encoding="utf-8") for file in files)
     assert f"text       {SHOWN}\n" in out
-    for told in (out, page, picture):
-        assert "␛[31malert␛[0m," in told
-        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", told)
+    for shown in (out, page, picture):
+        assert "␛[31malert␛[0m," in shown
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown)
     ElementTree.fromstring(picture)
-    plain = run(CONTROLS, "--corruption", "none", "--json")
+    plain = corrupt(capsys, CONTROLS, "--corruption", "none", "--json")
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", plain)
     assert "".join(json.loads(plain)[0]["text"]) == "".join(f"▁{word}" for word in CONTROLS.split())
 
 
-def test_a_text_of_one_token_has_no_span_to_hide(run, vocabulary_folder):
+def test_a_text_of_one_token_has_no_span_to_hide(capsys, vocabulary_folder):
     for arguments in (["Hello"], ["a", "--vocabulary", vocabulary_folder]):
-        out = run(*arguments, "--corruption", "t5_span")
+        out = corrupt(capsys, *arguments, "--corruption", "t5_span")
         assert "t5_span  1 tokens → 1, 0 hidden, 0 deleted, 0 moved" in out
         assert f"corrupted  {arguments[0]}\ntext       {arguments[0]}\n" in out
-    assert json.loads(run("Hello", "--compare", "--json"))["skipped"] == {}
+    assert json.loads(corrupt(capsys, "Hello", "--compare", "--json"))["skipped"] == {}
 
 
 ERRORS = {
@@ -185,15 +190,15 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "told"), ERRORS.values(), ids=ERRORS.keys())
-def test_refused_in_one_line(arguments, told, task_module, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("arguments", "message"), ERRORS.values(), ids=ERRORS.keys())
+def test_mistakes_are_refused_in_one_line(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
-    modules = ["--task-modules", task_module, "tasks"] if "--task" in arguments else []
+    modules = ["--task-modules", MODULE, "tasks"] if "--task" in arguments else []
     assert main(["corrupt", *arguments, *modules]) == 2
     out, err = capsys.readouterr()
-    assert told in err
+    assert message in err
     assert err.startswith("denoise-jax: ")
     assert err.count("\n") == 1, err
     assert out == ""

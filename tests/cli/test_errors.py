@@ -1,4 +1,4 @@
-"""Mistakes of the user: one clear line on stderr, exit code 2, nothing left behind."""
+"""A user's mistake prints one clear line on stderr, exits with code 2 and leaves no files."""
 
 import json
 
@@ -7,19 +7,32 @@ import pytest
 from denoise_jax.cli.main import main
 
 CASES = {
-    "no such command": (["trian"], "there is no command 'trian'; did you mean train?"),
-    "no configuration": (["train", "--workdir", "run"], "needs the name of a configuration"),
+    "no such command": (["trian"], "unknown command 'trian'; did you mean train?"),
+    "no configuration": (["train", "--workdir", "run"], "train: give the name of a configuration first"),
     "unknown configuration": (["train", "quickstrat", "--workdir", "run"], "did you mean quickstart?"),
     "unknown module": (["config", "no_such.module"], "configuration 'no_such.module'"),
     "missing file": (["config", "nowhere/config.json"], "no configuration file nowhere/config.json"),
-    "no workdir": (["train", "quickstart"], "--workdir"),
-    "misspelt field": (["config", "quickstart", "--model.embed-dimm", "8"], "--model.embed-dim "),
+    "no workdir": (["train", "quickstart"], "Missing from denoise-jax train: --workdir"),
+    "misspelt field": (
+        ["config", "quickstart", "--model.embed-dimm", "8"],
+        "config: unknown argument --model.embed-dimm; did you mean --model.embed-dim or",
+    ),
+    "misspelt flag": (["export", "a", "b", "--dtipe=float16"], "--dtipe=float16; did you mean --dtype"),
+    "superfluous word": (["config", "quickstart", "now"], "config: unknown argument now; see --help"),
+    "missing folder": (["import", "folder"], "Missing from denoise-jax import: RUN"),
+    "flag without a value": (["config", "quickstart", "--model.dropout"], "'--model.dropout'"),
     "bound broken": (
         ["config", "quickstart", "--model.dropout", "1.5"],
         "model.dropout: input should be less than 1 (got 1.5)",
     ),
-    "not a number": (["config", "quickstart", "--model.num-heads", "many"], "--model.num-heads"),
-    "not a choice": (["config", "quickstart", "--optimizer.name", "sgd"], "sgd"),
+    "not a number": (
+        ["config", "quickstart", "--model.num-heads", "many"],
+        "Error parsing --model.num-heads: invalid literal for int() with base 10: 'many'",
+    ),
+    "not a choice": (
+        ["config", "quickstart", "--optimizer.name", "sgd"],
+        "invalid choice 'sgd' for argument '--optimizer.name'. Expected one of ('adamw', 'adafactor')",
+    ),
     "sections disagree": (
         ["config", "quickstart", "--model.max-positions", "64"],
         "max_positions=64 is below the longest row",
@@ -38,21 +51,21 @@ CASES = {
     "corrupt nothing": (["corrupt"], "either a text or --task NAME"),
     "unknown corruption": (["corrupt", "A text.", "--corruption", "bart_papr"], "did you mean bart_paper or"),
     "blank text": (["corrupt", "  "], "no text to corrupt"),
-    "text of a wide space": (["corrupt", "\u3000"], "no text to corrupt"),
-    "text of no width": (["corrupt", "\u200b \ufeff"], "no text to corrupt"),
+    "ideographic space": (["corrupt", "\u3000"], "no text to corrupt"),
+    "zero-width text": (["corrupt", "\u200b \ufeff"], "no text to corrupt"),
     "text that is not UTF-8": (
-        ["corrupt", "caf\udce9"],  # as Python takes the bytes of Latin-1 from a command line
+        ["corrupt", "caf\udce9"],  # Latin-1 in sys.argv
         "corrupt: TEXT is not UTF-8: character 4 is the byte 0xe9; convert it first",
     ),
     "evaluate no run": (["evaluate", "run"], "run is neither a run nor a checkpoint"),
     "generate without a run": (["generate", "run", "a <mask>"], "run is neither a run nor a checkpoint"),
-    "config that is no config": (["config", "./quickstart"], "configuration './quickstart'"),
+    "path that is not a configuration": (["config", "./quickstart"], "configuration './quickstart'"),
     "infinite value": (["config", "quickstart", "--optimizer.eps", "inf"], "optimizer.eps: input should be"),
     "rate above the peak": (
         ["config", "quickstart", "--optimizer.final-learning-rate", "0.5"],
         "is above learning_rate",
     ),
-    "workdir that cannot be": (
+    "no batches": (
         ["evaluate", "run", "--max-batches", "0"],
         "--max-batches 0 must be at least 1",
     ),
@@ -63,17 +76,17 @@ CASES = {
         ["corrupt", "--task", "quickstart", "--corruption", "none"],
         "a task has its own",
     ),
-    "generate from other bytes": (["generate", "run", "a <mask>", "caf\udce9"], "text 2 is not UTF-8"),
-    "generate nothing": (["generate", "run"], "text"),
+    "prompt that is not UTF-8": (["generate", "run", "a <mask>", "caf\udce9"], "text 2 is not UTF-8"),
+    "generate nothing": (["generate", "run"], "give at least one text"),
 }
 
 
-@pytest.mark.parametrize(("arguments", "told"), CASES.values(), ids=CASES.keys())
-def test_one_line_and_exit_code_two(arguments, told, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("arguments", "message"), CASES.values(), ids=CASES.keys())
+def test_one_line_and_exit_code_two(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
     out, err = capsys.readouterr()
-    assert told in err
+    assert message in err
     assert err.startswith("denoise-jax: ")
     assert err.count("\n") == 1, err
     assert out == ""
@@ -90,7 +103,7 @@ def _write_config(tiny_config, folder, **sections):
 
 
 @pytest.mark.parametrize(
-    ("sections", "told"),
+    ("sections", "message"),
     [
         (
             {"data": {"task": "quickstrat"}},
@@ -104,16 +117,16 @@ def _write_config(tiny_config, folder, **sections):
         ),
     ],
 )
-def test_training_refuses_before_it_writes(tiny_config, tmp_path, capsys, sections, told):
+def test_training_refuses_before_it_writes(tiny_config, tmp_path, capsys, sections, message):
     file = _write_config(tiny_config, tmp_path, **sections)
     assert main(["train", file, "--workdir", str(tmp_path / "run")]) == 2
     err = capsys.readouterr().err
-    assert told in err
+    assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
-def test_workdir_of_another_run(tiny_config, tmp_path, capsys):
+def test_the_workdir_of_another_run_is_refused(tiny_config, tmp_path, capsys):
     file = _write_config(tiny_config, tmp_path)
     run = tmp_path / "run"
     run.mkdir()
@@ -122,7 +135,7 @@ def test_workdir_of_another_run(tiny_config, tmp_path, capsys):
     assert "holds a run of 'other', not of 'quickstart'" in capsys.readouterr().err
 
 
-def test_empty_corpus(tiny_config, tmp_path, capsys, monkeypatch):
+def test_an_empty_corpus_is_refused(tiny_config, tmp_path, capsys, monkeypatch):
     (tmp_path / "empty_tasks.py").write_text(
         "import seqio, tensorflow as tf\n"
         "from denoise_jax.data import preprocessors\n"

@@ -1,4 +1,4 @@
-"""Generation settings: lengths that count the start, tokens by name, and what has no place is told."""
+"""Generation settings: lengths exclude the start token, tokens are named, the unsupported are reported."""
 
 import json
 
@@ -41,77 +41,73 @@ WANTED = GenerationConfig(
 )
 
 
-@pytest.fixture
-def read(tmp_path):
-    def run(values, name="generation_config.json", max_positions=1024):
-        (tmp_path / name).write_text(json.dumps(values))
-        return read_generation_config(tmp_path, NAMES.__getitem__, 2, max_positions)
-
-    return run
+def read(folder, values, name="generation_config.json", max_positions=1024):
+    (folder / name).write_text(json.dumps(values))
+    return read_generation_config(folder, NAMES.__getitem__, 2, max_positions)
 
 
-def test_published_settings(read):
-    assert read(SUMMARIES) == (WANTED, [])
+def test_published_settings_are_imported(tmp_path):
+    assert read(tmp_path, SUMMARIES) == (WANTED, [])
 
 
-def test_older_folders_have_them_in_config_json(read):
+def test_older_folders_have_them_in_config_json(tmp_path):
     others = {"model_type": "bart", "d_model": 8, "torch_dtype": "float32", "prefix": " "}
-    found, notes = read({**SUMMARIES, **others, "repetition_penalty": 1.3}, "config.json")
+    found, notes = read(tmp_path, {**SUMMARIES, **others, "repetition_penalty": 1.3}, "config.json")
     assert found == WANTED
-    assert len(notes) == 1 and "config.json: repetition_penalty=1.3 is not taken over" in notes[0]
+    assert len(notes) == 1 and "config.json: repetition_penalty=1.3 is not imported" in notes[0]
 
 
-def test_an_own_file_goes_before_config_json(read):
-    read({"num_beams": 9}, "config.json")
-    assert read(SUMMARIES)[0] == WANTED
+def test_generation_config_json_has_precedence(tmp_path):
+    read(tmp_path, {"num_beams": 9}, "config.json")
+    assert read(tmp_path, SUMMARIES)[0] == WANTED
 
 
-def test_new_tokens_go_before_length_and_nothing_exceeds_the_positions(read):
-    found, _ = read({"max_length": 20, "max_new_tokens": 30, "min_length": 5, "min_new_tokens": 2})
+def test_max_new_tokens_has_precedence_and_is_at_most_max_positions(tmp_path):
+    found, _ = read(tmp_path, {"max_length": 20, "max_new_tokens": 30, "min_length": 5, "min_new_tokens": 2})
     assert (found.max_new_tokens, found.min_new_tokens) == (30, 2)
-    assert read({"max_length": 200}, max_positions=40)[0].max_new_tokens == 40
-    assert read({}) == (GenerationConfig(), [])
+    assert read(tmp_path, {"max_length": 200}, max_positions=40)[0].max_new_tokens == 40
+    assert read(tmp_path, {}) == (GenerationConfig(), [])
 
 
-def test_null_is_unset(read):
+def test_null_is_unset(tmp_path):
     values = {"num_beams": None, "early_stopping": None, "forced_bos_token_id": None, "top_k": None}
-    assert read({**values, "repetition_penalty": None}) == (GenerationConfig(), [])
+    assert read(tmp_path, {**values, "repetition_penalty": None}) == (GenerationConfig(), [])
 
 
-def test_another_start_is_named(read):
-    assert read({"decoder_start_token_id": 7})[0].start == "ro_RO"
-    assert read({"decoder_start_token_id": 2})[0].start is None
+def test_another_start_token_is_named(tmp_path):
+    assert read(tmp_path, {"decoder_start_token_id": 7})[0].start == "ro_RO"
+    assert read(tmp_path, {"decoder_start_token_id": 2})[0].start is None
 
 
-def test_sampling(read):
-    found, notes = read({"do_sample": True, "temperature": 0.7, "top_p": 0.9})
+def test_sampling_is_imported_but_not_with_beams(tmp_path):
+    found, notes = read(tmp_path, {"do_sample": True, "temperature": 0.7, "top_p": 0.9})
     assert found == GenerationConfig(do_sample=True, temperature=0.7, top_p=0.9, top_k=50)
     assert notes == []
-    found, notes = read({"do_sample": True, "num_beams": 4})
+    found, notes = read(tmp_path, {"do_sample": True, "num_beams": 4})
     assert (found.do_sample, found.num_beams) == (False, 4)
-    assert "do_sample with num_beams=4 is not taken over" in notes[0]
+    assert "do_sample with num_beams=4 is not supported" in notes[0]
 
 
-def test_unknown_settings_are_told_one_by_one(read):
+def test_each_unsupported_setting_is_reported(tmp_path):
     neutral = {"repetition_penalty": 1.0, "num_beam_groups": 1, "bad_words_ids": None, "use_cache": True}
     changing = {"bad_words_ids": [[5]], "diversity_penalty": 0.5, "some_new_setting": 3}
-    _, notes = read({**neutral, **changing})
+    _, notes = read(tmp_path, {**neutral, **changing})
     assert [note.split("=")[0] for note in notes] == [f"generation_config.json: {name}" for name in changing]
-    assert all("is not taken over" in note for note in notes)
+    assert all("is not imported" in note for note in notes)
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"forced_bos_token_id": 99}, "forced_bos_token_id=99: the tokenizer has no such token"),
-        ({"forced_eos_token_id": [1, 2]}, r"forced_eos_token_id=\[1, 2\]: one token is needed"),
+        ({"forced_eos_token_id": [1, 2]}, r"forced_eos_token_id=\[1, 2\]: give one token id"),
         ({"num_beams": 0}, "generation_config.json: num_beams: "),
         ({"num_beams": 2, "num_return_sequences": 3}, "num_return_sequences=3 is above num_beams=2"),
     ],
 )
-def test_refused(read, values, told):
-    with pytest.raises(ConfigError, match=told):
-        read(values)
+def test_invalid_settings_are_rejected(tmp_path, values, message):
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path, values)
 
 
 @pytest.mark.parametrize(
@@ -122,16 +118,16 @@ def test_refused(read, values, told):
         GenerationConfig(max_new_tokens=9, do_sample=True, temperature=0.5, top_k=0, top_p=0.9),
     ],
 )
-def test_what_is_written_is_read(read, config):
+def test_exported_settings_are_imported_unchanged(tmp_path, config):
     written = write_generation_config(config, IDS.__getitem__, SPECIAL, 2, longest=500)
-    assert read(written) == (config, [])
+    assert read(tmp_path, written) == (config, [])
 
 
-def test_the_longest_output_is_written(read):
+def test_max_length_and_start_token_are_exported(tmp_path):
     written = write_generation_config(GenerationConfig(language="ro_RO"), IDS.__getitem__, SPECIAL, 2, 30)
     assert (written["max_length"], written["decoder_start_token_id"]) == (31, 7)
     both = GenerationConfig(language="ro_RO", start="</s>")
     written = write_generation_config(both, IDS.__getitem__, SPECIAL, 0, 30)
     assert written["decoder_start_token_id"] == IDS["</s>"], (
-        "as generation here: a start goes before a language"
+        "a start token has precedence over a language, as in our own generation"
     )
