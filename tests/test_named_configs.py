@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from configs import quickstart
 from denoise_jax.config import Config
 from denoise_jax.errors import ConfigError
-from denoise_jax.named_configs import explain, load_config
+from denoise_jax.named_configs import load_config
+from denoise_jax.validation import explain
 
 
 def test_a_configuration_by_name_by_module_and_by_file(tmp_path):

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from denoise_jax.config import GenerationConfig
 from denoise_jax.errors import ConfigError
 from denoise_jax.interop.model_config import CONFIG, read_json
-from denoise_jax.named_configs import explain
+from denoise_jax.validation import explain
 
 GENERATION_CONFIG = "generation_config.json"
 
