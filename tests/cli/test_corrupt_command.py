@@ -1,4 +1,4 @@
-"""`denoise-jax corrupt`: shown, listed, compared, measured, written; and refused in one line."""
+"""`denoise-jax corrupt`: examples, presets, comparisons, statistics, files; and errors of one line."""
 
 import json
 import re
@@ -50,7 +50,7 @@ def run(capsys, task_module, monkeypatch):
     return run
 
 
-def test_text_in_words(run):
+def test_a_text_is_shown_in_words(run):
     out = run(TEXT)
     assert "bart_paper  19 tokens → " in out
     assert "corrupted  " in out
@@ -59,23 +59,23 @@ def test_text_in_words(run):
     assert "target     <extra_id_0>" in run(TEXT, "--corruption", "t5_span")
 
 
-def test_text_in_pieces_as_json(run, vocabulary_folder):
-    (seen,) = json.loads(run(TEXT, "--vocabulary", vocabulary_folder, "--json", "--seed", "3"))
-    assert len(seen["text"]) > len(TEXT.split())
-    assert "".join(seen["text"]).startswith("▁F")
-    assert seen["text_noise"].count(2) == -(-3 * len(seen["text"]) // 10)
+def test_a_text_is_printed_in_pieces_as_json(run, vocabulary_folder):
+    (example,) = json.loads(run(TEXT, "--vocabulary", vocabulary_folder, "--json", "--seed", "3"))
+    assert len(example["text"]) > len(TEXT.split())
+    assert "".join(example["text"]).startswith("▁F")
+    assert example["text_noise"].count(2) == -(-3 * len(example["text"]) // 10)
 
 
-def test_task(run):
-    seen = json.loads(run("--task", "shown", "--json", "--examples", "2", "--length", "40"))
-    assert len(seen) == 2
-    assert all(len(example["text"]) <= 39 for example in seen)
-    assert all(example["targets"] == [*example["text"], "</s>"] for example in seen)
+def test_examples_of_a_task_are_shown(run):
+    shown = json.loads(run("--task", "shown", "--json", "--examples", "2", "--length", "40"))
+    assert len(shown) == 2
+    assert all(len(example["text"]) <= 39 for example in shown)
+    assert all(example["targets"] == [*example["text"], "</s>"] for example in shown)
     out = run("--task", "spans", "--examples", "1")
     assert "target     <extra_id_0>" in out
 
 
-def test_list(run):
+def test_presets_are_listed(run):
     from denoise_jax.corruption.presets import PRESETS
 
     documentation = json.loads(run("--list", "--json"))
@@ -84,21 +84,21 @@ def test_list(run):
     assert all(name in out for name in PRESETS)
 
 
-def test_compare(run):
+def test_presets_are_compared_on_a_text(run):
     from denoise_jax.corruption.presets import PRESETS
 
     found = json.loads(run(TEXT, "--compare", "--json"))
     assert list(found["presets"]) == list(PRESETS)
     assert found["skipped"] == {}
     out = run(TEXT, "--compare")
-    assert "token_deletion  19 tokens → 16, 0 hidden, 3 deleted, 0 moved" in out
+    assert "token_deletion  19 tokens → 16, 3 hidden (3 deleted), 0 moved" in out
     assert all(f"{name}  19 tokens → " in out for name in PRESETS)
 
 
-def test_compare_on_a_vocabulary_that_cannot_serve_all(run, speeches, tmp_path):
-    from denoise_jax.vocabulary import training as vocabulary_training
+def test_presets_that_the_vocabulary_cannot_serve_are_named(run, speeches, tmp_path):
+    from denoise_jax.vocabulary.training import train_sentencepiece
 
-    vocabulary_training.train(speeches, tmp_path / "none", size=400, sentinels=0)
+    train_sentencepiece(speeches, tmp_path / "none", size=400, sentinels=0)
     out = run(TEXT, "--compare", "--vocabulary", tmp_path / "none", "--html", tmp_path / "page.html")
     (line,) = [line for line in out.splitlines() if line.startswith("t5_span")]
     assert line.startswith("t5_span is not shown: a text of max_tokens=")
@@ -106,20 +106,21 @@ def test_compare_on_a_vocabulary_that_cannot_serve_all(run, speeches, tmp_path):
     assert "bart_paper  " in out
 
 
-def test_compare_on_a_task(run):
+def test_presets_are_compared_on_a_task(run):
     found = json.loads(run("--task", "shown", "--compare", "--json", "--examples", "2"))
     shown = json.loads(run("--task", "shown", "--json", "--examples", "2"))
     for name in ("none", "bart_paper", "t5_span"):
-        for compared, seen in zip(found["presets"][name], shown, strict=True):
-            # A text that begins inside of a word is cut into tokens anew.
-            assert "".join(compared["text"]).replace("▁", "") == "".join(seen["text"]).replace("▁", "")
+        for compared, example in zip(found["presets"][name], shown, strict=True):
+            # A text that starts within a word is tokenized differently on its own.
+            assert "".join(compared["text"]).replace("▁", "") == "".join(example["text"]).replace("▁", "")
 
 
-def test_stats(run):
+def test_the_noise_of_a_task_is_measured(run):
     arguments = "--task", "shown", "--stats", "--length", "64", "--input-length", "46"
     found = json.loads(run(*arguments, "--json"))
     assert (found["task"], found["length"], found["input_length"]) == ("shown", 64, 46)
     assert 0.3 <= found["hidden"] < 0.33
+    assert found["masked"] == found["hidden"]
     assert found["deleted"] == found["replaced"] == 0
     assert 2.5 < found["mean_span"] < 3.3
     assert 0 < found["truncated"] < 1
@@ -131,7 +132,7 @@ def test_stats(run):
     assert json.loads(run(*arguments, "--json", "--examples", "5"))["examples"] == 5
 
 
-def test_pictures_and_pages_are_whole_files(run, tmp_path):
+def test_pictures_and_pages_are_complete_files(run, tmp_path):
     folder = tmp_path / "made" / "on demand"
     out = run(TEXT, "--svg", folder / "noise.svg", "--html", folder / "noise.html", "--json")
     assert json.loads(out)
@@ -146,14 +147,14 @@ SHOWN = "Red ␛[31malert␛[0m, ␇bell ␡ \\x9b1m and \\u202eback it goes \\u
 
 
 def test_no_control_character_reaches_a_terminal_a_page_or_a_picture(run, tmp_path):
-    """An escape would be obeyed, and is no XML; JSON keeps the text as it is, escaped."""
+    """A terminal would interpret an escape, and XML forbids it; JSON keeps the text unchanged, escaped."""
     files = tmp_path / "a.html", tmp_path / "a.svg"
     out = run(CONTROLS, "--corruption", "none", "--html", files[0], "--svg", files[1])
     page, picture = (file.read_text(encoding="utf-8") for file in files)
     assert f"text       {SHOWN}\n" in out
-    for told in (out, page, picture):
-        assert "␛[31malert␛[0m," in told
-        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", told)
+    for shown in (out, page, picture):
+        assert "␛[31malert␛[0m," in shown
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown)
     ElementTree.fromstring(picture)
     plain = run(CONTROLS, "--corruption", "none", "--json")
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", plain)
@@ -163,7 +164,7 @@ def test_no_control_character_reaches_a_terminal_a_page_or_a_picture(run, tmp_pa
 def test_a_text_of_one_token_has_no_span_to_hide(run, vocabulary_folder):
     for arguments in (["Hello"], ["a", "--vocabulary", vocabulary_folder]):
         out = run(*arguments, "--corruption", "t5_span")
-        assert "t5_span  1 tokens → 1, 0 hidden, 0 deleted, 0 moved" in out
+        assert "t5_span  1 tokens → 1, 0 hidden, 0 moved" in out
         assert f"corrupted  {arguments[0]}\ntext       {arguments[0]}\n" in out
     assert json.loads(run("Hello", "--compare", "--json"))["skipped"] == {}
 
@@ -172,7 +173,7 @@ ERRORS = {
     "unknown preset": (["text", "--corruption", "bart_papr"], "did you mean bart_paper"),
     "stats of a text": (["text", "--stats"], "--stats measures the noise of a task; give --task NAME"),
     "compare with a preset": (["text", "--compare", "--corruption", "none"], "leave out --corruption"),
-    "two views": (["text", "--compare", "--stats"], "--compare and --stats do not go together"),
+    "two views": (["text", "--compare", "--stats"], "--compare and --stats cannot be combined"),
     "page of statistics": (["--task", "t", "--stats", "--html", "a.html"], "--stats has no text for --html"),
     "page that is a folder": (["text", "--html", "folder"], "--html folder is a folder; name a file"),
     "page under a file": (["text", "--html", "file/a.html"], "--html file/a.html cannot be written"),
@@ -185,15 +186,15 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "told"), ERRORS.values(), ids=ERRORS.keys())
-def test_refused_in_one_line(arguments, told, task_module, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("arguments", "message"), ERRORS.values(), ids=ERRORS.keys())
+def test_errors_are_one_line(arguments, message, task_module, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     modules = ["--task-modules", task_module, "tasks"] if "--task" in arguments else []
     assert main(["corrupt", *arguments, *modules]) == 2
     out, err = capsys.readouterr()
-    assert told in err
+    assert message in err
     assert err.startswith("denoise-jax: ")
     assert err.count("\n") == 1, err
     assert out == ""
