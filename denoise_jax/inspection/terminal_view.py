@@ -27,12 +27,12 @@ _STYLES = {
 }
 _SIDES = {"inputs": "corrupted", "text": "text     ", "targets": "target   "}
 _MEASURES = {
-    "hidden": "of the text: not in the corrupted text, the sum of the next three",
+    "hidden": "of the text: not visible, the sum of these three",
     "  masked": "of the text: covered by a mask or sentinel",
     "  replaced": "of the text: covered by a random token",
     "  deleted": "of the text: nothing takes its place",
-    "inserted": "relative to the text: tokens that correspond to no text",
-    "moved": "of the text: follows another token than in the text",
+    "inserted": "relative to the text: corresponds to nothing",
+    "moved": "of the text: follows another token",
     "truncated": "of the examples: longer than the encoder's rows",
     "lost": "of the corrupted tokens: truncated with them",
 }

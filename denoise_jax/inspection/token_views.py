@@ -16,14 +16,14 @@ from denoise_jax.target_kinds import TargetKind
 # Look of a token → its entry in the legend.
 LOOKS = {
     "kept": "kept",
-    "moved": "moved: follows another token than in the text",
+    "moved": "moved: follows another token",
     "mask": "mask",
-    "inserted": "inserted: corresponds to no text",
-    "replaced": "replaced by a random token",
+    "inserted": "inserted",
+    "replaced": "replaced",
     "sentinel": "sentinel",
     "visible": "visible",
-    "covered": "hidden: covered by another token",
-    "deleted": "hidden: deleted",
+    "covered": "hidden (covered)",
+    "deleted": "hidden (deleted)",
 }
 _OF_OP = {
     Op.KEEP: "kept",

@@ -97,10 +97,10 @@ def test_looks_and_accounts_follow_the_provenance():
     assert [token.account for token in sides["inputs"]] == [
         "mask: tokens 1 to 2 of the text",
         "kept: token 4 of the text",
-        "replaced by a random token: token 3 of the text",
+        "replaced: token 3 of the text",
         "kept: token 6 of the text",
         "kept: token 7 of the text",
-        "inserted: corresponds to no text: before token 8 of the text",
+        "inserted: before token 8 of the text",
     ]
     assert sides["inputs"][0].details == {"op": "MASK", "source": 1, "span": 3}
 
