@@ -129,7 +129,7 @@ def test_counts_are_those_of_the_kinds_of_target_tokens(corruption):
         summary = statistics.summary()
         assert round(summary["hidden"] * len(kind)) == np.isin(kind, HIDDEN).sum()
         for name, of_kind in KIND_OF.items():
-            # bart_fairseq covers moved text, where masked and replaced kinds are approximate (`target_kinds`).
+            # bart_fairseq covers moved text, for which these kinds are approximate (`target_kinds`).
             if corruption != "bart_fairseq" or name in ("deleted", "moved"):
                 assert round(summary[name] * len(kind)) == np.sum(kind == of_kind), name
 
