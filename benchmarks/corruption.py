@@ -32,10 +32,11 @@ from rich.console import Console
 from rich.table import Table
 
 from denoise_jax.corruption import presets, record
-from denoise_jax.data import preprocessors, registry
+from denoise_jax.data import chunking, preprocessors, registry
 from denoise_jax.data.packing import DenoisingFeatureConverter
-from denoise_jax.vocabulary import base as vocabulary
-from denoise_jax.vocabulary import training as vocabulary_training
+from denoise_jax.vocabulary.base import EOS_ID
+from denoise_jax.vocabulary.load import load_vocabulary
+from denoise_jax.vocabulary.training import train_sentencepiece
 
 TURNS = 3
 REPEATS = 8  # of the corpus per measurement, which makes the start of a pipeline negligible
@@ -49,7 +50,7 @@ class Pipelines:
         self._lengths = {"inputs": length + length // 4, "targets": length}
         self._provenance = True
         self._features = preprocessors.output_features(folder)
-        self._symbols = preprocessors.noise_symbols(vocabulary.load(folder))
+        self._symbols = preprocessors.noise_symbols(load_vocabulary(folder))
         texts = itertools.islice(
             registry.texts(registry.find_task("quickstart", ["tasks"]), "train"), 0, None, 8
         )
@@ -81,20 +82,21 @@ class Pipelines:
         return DenoisingFeatureConverter()(chunks, self._lengths)
 
     def _chunks(self, texts: tf.data.Dataset) -> tf.data.Dataset:
-        tokens = preprocessors.tokenize_sentences(texts, self._features)
-        return preprocessors.cut_documents(tokens, self._lengths)
+        tokens = chunking.tokenize_sentences(texts, self._features)
+        return chunking.chunk_documents(tokens, self._lengths)
 
     def _closed(self, chunks: tf.data.Dataset) -> tf.data.Dataset:
         def close(example):
-            closed = tf.concat([example["targets"], [vocabulary.EOS_ID]], 0)
+            closed = tf.concat([example["targets"], [EOS_ID]], 0)
             return {"inputs": closed, "targets": closed}
 
         return chunks.map(close)
 
     def _noised(self, chunks: tf.data.Dataset, preset: str) -> tf.data.Dataset:
-        training = preprocessors.Reading(provenance=self._provenance)
-        with seqio.utils.map_seed_manager(0), preprocessors.reading(training):
-            return preprocessors.corrupt("benchmark", preset)(chunks, self._features, self._lengths)
+        noise = preprocessors.corrupt("benchmark", preset)
+        noise = noise.bind(preprocessors.Reading(provenance=self._provenance))
+        with seqio.utils.map_seed_manager(0):
+            return noise(chunks, self._features, self._lengths)
 
 
 def seconds(dataset: tf.data.Dataset) -> tuple[float, float]:
@@ -138,7 +140,7 @@ def main() -> None:
     console = Console(width=110)
     with tempfile.TemporaryDirectory() as folder:
         texts = registry.texts(registry.find_task("quickstart", ["tasks"]), "train")
-        vocabulary_training.train(texts, Path(folder) / "v", size=8000, model_type="bpe", sentinels=100)
+        train_sentencepiece(texts, Path(folder) / "v", size=8000, model_type="bpe", sentinels=100)
         for pipeline in arguments.pipelines:
             job = (f"{folder}/v", arguments.length, pipeline, arguments.presets)
             alone = measure(*job)

@@ -1,10 +1,10 @@
-"""Packing: rows made by `DenoisingFeatureConverter` beside SeqIO's own packing of the same examples.
+"""Packing: `DenoisingFeatureConverter` against SeqIO's own packing of the same examples.
 
     python benchmarks/packing.py [--seconds 10]
 
-Both are given the same examples from memory: ids of 512-token pieces under infilling, and short pieces. A
-third line is the ceiling: the same examples batched without packing. CPU seconds are those of the process,
-TensorFlow's threads included; compare lines of one run only.
+Both read the same examples from memory: ids of 512-token chunks under infilling, and short chunks. The third
+line is the upper bound: the same examples batched without packing. CPU seconds are those of the process,
+including TensorFlow's threads; compare only lines of one run.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from rich.table import Table
 
 from denoise_jax.data.packing import DenoisingFeatureConverter
 
-SHAPES = {"pieces up to 512": (448, 512, 512), "pieces up to 64 in rows of 128": (104, 128, 64)}
+SHAPES = {"chunks up to 512": (448, 512, 512), "chunks up to 64 in rows of 128": (104, 128, 64)}
 
 
 def examples(longest: int, count: int = 20_000) -> dict[str, tf.RaggedTensor]:
-    """Targets of 40 % to all of `longest` tokens, inputs of four fifths of that."""
+    """Targets of 40 % to 100 % of `longest` tokens, and inputs of four fifths of that."""
     random = np.random.default_rng(0)
     targets = random.integers(int(0.4 * longest), longest + 1, count)
     inputs = np.maximum((targets * 0.8).astype(int), 1)
@@ -39,7 +39,7 @@ def examples(longest: int, count: int = 20_000) -> dict[str, tf.RaggedTensor]:
 
 
 def measure(dataset: tf.data.Dataset, target: str, seconds: float) -> tuple[float, float]:
-    """(target tokens per CPU second, share of the row that is not padding)."""
+    """(target tokens per CPU second, share of positions that are not padding)."""
     rows = iter(dataset.batch(64, drop_remainder=True).prefetch(2).repeat())
     next(rows)
     tokens = positions = 0
@@ -63,7 +63,7 @@ def main() -> None:
         variants = {
             "SeqIO": (seqio.EncDecFeatureConverter(pack=True)(source, lengths), "decoder_target_tokens"),
             "ours": (DenoisingFeatureConverter(pack=True)(source, lengths), "decoder_target_tokens"),
-            "none (ceiling)": (seqio.utils.trim_and_pad_dataset(source, lengths), "targets"),
+            "none (upper bound)": (seqio.utils.trim_and_pad_dataset(source, lengths), "targets"),
         }
         peer = None
         for variant, (dataset, target) in variants.items():

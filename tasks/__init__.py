@@ -1,3 +1,3 @@
-"""SeqIO registrations: where text comes from, what a task is called. Importing this registers all."""
+"""SeqIO tasks: importing this package registers all of them."""
 
 from . import finetune, quickstart  # noqa: F401

@@ -1,10 +1,10 @@
 """Fine-tuning tasks on the corpus of quickstart.py: real text, offline, with the same held-out speeches.
 
-Registered here:
+Tasks:
   quickstart_century: two sentences of a speech → the name of its century, text-to-text.
-  quickstart_century_classes: the same with the number of the century, 0 to 3, for a head of 4 classes.
+  quickstart_century_classes: the same with the index of the century, 0 to 3, for a classification head.
   quickstart_cloze_qa: extractive question answering, text-to-text. The context is two sentences; the question
-    is one of them with one to three words cut out; the answer is these words, which stand in the context.
+    is one of them with one to three words removed; the answer is these words, which the context contains.
 """
 
 import seqio
@@ -16,12 +16,12 @@ from denoise_jax.data import string_metrics as scores
 from .quickstart import CENTURIES, VOCABULARY, speeches
 
 CENTURY_NAMES = ("eighteenth", "nineteenth", "twentieth", "twenty-first")
-_QA_WORDS = 40  # of a context: with the question some 100 tokens of the vocabulary
+_QA_WORDS = 40  # longest context; with the question some 100 tokens
 _BUFFER = 8192  # examples
 
 
 def _read_speech(file: tf.Tensor) -> tf.data.Dataset:
-    name = tf.strings.split(file, "/")[-1]  # begins with the year
+    name = tf.strings.split(file, "/")[-1]  # starts with the year
     years = tf.constant(list(CENTURIES.values()))
     century = tf.argmax(tf.equal(years, tf.strings.substr(name, 0, 2)), output_type=tf.int32)
     return tf.data.Dataset.from_tensors({"text": tf.io.read_file(file), "century": century})

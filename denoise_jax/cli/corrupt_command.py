@@ -1,27 +1,25 @@
-"""`denoise-jax corrupt`: what noise does to texts, looked at, compared and measured."""
+"""`denoise-jax corrupt`: shows, compares and measures noise."""
 
 import dataclasses
 import io
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from denoise_jax.cli.arguments import check_utf8, parse
-from denoise_jax.cli.terminal import quiet
+from denoise_jax.cli.terminal import counter, quiet
 from denoise_jax.control_characters import escape_controls
-from denoise_jax.errors import DataError, UserError
+from denoise_jax.errors import UserError
 from denoise_jax.files import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from denoise_jax.inspection.examples import Seen, TextNoise
-
-_UNCUT = 64  # times the length of the text: no noise makes it longer
+    from denoise_jax.inspection.comparison import Comparison
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,66 +29,55 @@ class CorruptArguments:
     text: tyro.conf.Positional[str | None] = None
     """Text to corrupt."""
     corruption: str | None = None
-    """Preset to put on TEXT; default: bart_paper. A task has its own."""
+    """Preset for TEXT (default: bart_paper). A task has its own noise."""
     vocabulary: str | None = None
-    """Vocabulary that cuts TEXT into tokens; default: its words are the tokens."""
+    """Vocabulary that tokenizes TEXT; by default words are the tokens."""
     task: str | None = None
     """SeqIO task whose examples are shown."""
     list: bool = False
-    """Print the name of every preset, and what it does."""
+    """List the presets and what they do."""
     compare: bool = False
-    """Put every preset on the text, or on the texts of the task's examples."""
+    """Apply every preset to the text, or to the texts of the task's examples."""
     stats: bool = False
-    """Measure the noise of the task: rates, lengths of spans, what does not fit."""
+    """Measure the noise of the task: rates, span lengths, truncation."""
     task_modules: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MODULE")] = ("tasks",)
     """Modules that register tasks."""
     split: str = "train"
     """Split of the task."""
     examples: int | None = None
-    """Examples of the task to show (default 3, with --compare 1), or to measure (1000)."""
+    """Number of examples to show (default: 3, with --compare 1) or to measure (1000)."""
     length: int | None = None
-    """Longest piece of a document of the task, tokens, </s> included: default 64, with --stats 512."""
+    """Maximum chunk length in tokens, </s> included (default: 64, with --stats 512)."""
     input_length: int | None = None
-    """With --stats: the encoder's row, in tokens, </s> included; default: twice --length."""
+    """With --stats: length of the encoder's rows in tokens, </s> included (default: twice --length)."""
     seed: int = 0
     """Seed of the noise."""
     json: bool = False
     """Print JSON with the provenance of every token."""
     svg: str | None = None
-    """Also write what is shown as a picture to this file."""
+    """Also write the output as a picture to this file."""
     html: str | None = None
-    """Also write a page to this file on which a token shows where it came from."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Shown:
-    """Examples under the name of their preset, "" where the task has its own."""
-
-    corruption: str
-    about: str
-    examples: "tuple[Seen, ...]"
+    """Also write an HTML page to this file that shows where each token came from."""
 
 
 def main(argv: list[str]) -> int:
-    """Prints a block for each example, a table of presets, or measurements."""
+    """Prints examples, a table of presets, or statistics."""
     arguments = parse(CorruptArguments, argv, "corrupt")
     _check(arguments)
     if arguments.list:
         return _list(arguments)
     if arguments.stats:
         return _measure(arguments)
-    with quiet():
-        shown, skipped = _compared(arguments) if arguments.compare else ([_chosen(arguments)], {})
-    return _show(arguments, shown, skipped)
+    return _show(arguments)
 
 
 def _check(arguments: CorruptArguments) -> None:
-    """UserError for flags that do not go together, or are out of bounds."""
+    """UserError if flags contradict each other or are out of bounds."""
     chosen = [f"--{name}" for name in ("list", "compare", "stats") if getattr(arguments, name)]
     if len(chosen) > 1:
-        raise UserError(f"corrupt: {' and '.join(chosen)} do not go together; give one of them")
+        raise UserError(f"corrupt: {' and '.join(chosen)} cannot be combined; give one of them")
     if arguments.html and chosen and chosen != ["--compare"]:
-        raise UserError(f"corrupt: {chosen[0]} has no text for --html to show; --svg draws what is printed")
+        raise UserError(f"corrupt: {chosen[0]} has no text for --html to show; --svg draws its output")
     for flag, file in (("--svg", arguments.svg), ("--html", arguments.html)):
         if file is not None:
             _check_file(flag, Path(file))
@@ -103,9 +90,9 @@ def _check(arguments: CorruptArguments) -> None:
     if arguments.text is not None:
         check_utf8("corrupt: TEXT", arguments.text)
     if arguments.compare and arguments.corruption:
-        raise UserError("corrupt: --compare puts every preset on the text; leave out --corruption")
+        raise UserError("corrupt: --compare applies every preset; leave out --corruption")
     if arguments.task is not None and (arguments.corruption or arguments.vocabulary):
-        raise UserError("corrupt: a task has its own --corruption and --vocabulary; give these with a text")
+        raise UserError("corrupt: a task has its own --corruption and --vocabulary; give them with a text")
     if not 0 <= arguments.seed < 2**31:
         raise UserError(f"--seed {arguments.seed} is not between 0 and {2**31 - 1}")
     for name, least in (("examples", 1), ("length", 8), ("input_length", 8)):
@@ -113,106 +100,77 @@ def _check(arguments: CorruptArguments) -> None:
         if value is not None and value < least:
             raise UserError(f"--{name.replace('_', '-')} {value} must be at least {least}")
     if arguments.input_length is not None and not arguments.stats:
-        raise UserError("corrupt: --input-length is for --stats; examples are shown whole")
+        raise UserError("corrupt: --input-length is for --stats; examples are shown without truncation")
 
 
 def _check_file(flag: str, file: Path) -> None:
-    """UserError if `file` could not be written; its folders need not be there yet."""
+    """UserError if `file` cannot be written. Its folders need not exist yet."""
     if file.is_dir():
         raise UserError(f"{flag} {file} is a folder; name a file")
-    there = next(folder for folder in file.absolute().parents if folder.exists())
-    if not there.is_dir():
-        raise UserError(f"{flag} {file} cannot be written: {there} is a file, not a folder")
-    if not os.access(there, os.W_OK):
-        raise UserError(f"{flag} {file} cannot be written: no permission in {there}")
+    parent = next(folder for folder in file.absolute().parents if folder.exists())
+    if not parent.is_dir():
+        raise UserError(f"{flag} {file} cannot be written: {parent} is a file, not a folder")
+    if not os.access(parent, os.W_OK):
+        raise UserError(f"{flag} {file} cannot be written: no permission in {parent}")
 
 
-def _chosen(arguments: CorruptArguments) -> _Shown:
-    """The text under one preset, or examples of the task under its own noise."""
-    from denoise_jax.inspection import examples
+def _show(arguments: CorruptArguments) -> int:
+    """Prints examples, and writes the page."""
+    with quiet():
+        from denoise_jax.corruption.presets import PRESETS
+        from denoise_jax.inspection import html_page, terminal_view
 
-    if arguments.task is not None:
-        return _Shown("", "", tuple(_of_task(arguments, 3)))
-    from denoise_jax.corruption.presets import PRESETS
-
-    name = arguments.corruption or "bart_paper"
-    seen = examples.TextNoise(arguments.text, _vocabulary(arguments)).under(name, arguments.seed)
-    return _Shown(name, PRESETS[name].documentation, (seen,))
-
-
-def _compared(arguments: CorruptArguments) -> tuple[list[_Shown], dict[str, str]]:
-    """Texts under every preset; and the presets that cannot be built, with the reason."""
-    from denoise_jax.corruption.presets import PRESETS
-
-    texts = _texts(arguments)
-    shown, skipped = [], {}
-    for name, preset in PRESETS.items():
-        try:
-            examples = tuple(text.under(name, arguments.seed) for text in texts)
-        except DataError as error:
-            skipped[name] = str(error).removeprefix(f"--corruption {name}: ")
-        else:
-            shown.append(_Shown(name, preset.documentation, examples))
-    return shown, skipped
-
-
-def _texts(arguments: CorruptArguments) -> "list[TextNoise]":
-    from denoise_jax.data import registry
-    from denoise_jax.inspection import examples
-
-    if arguments.task is None:
-        return [examples.TextNoise(arguments.text, _vocabulary(arguments))]
-    task = registry.find_task(arguments.task, arguments.task_modules)
-    vocabulary = examples.vocabulary_of(task)
-    clean = [vocabulary.decode_pieces(seen.text) for seen in _of_task(arguments, 1)]
-    return [examples.TextNoise(text, vocabulary) for text in clean]
-
-
-def _of_task(arguments: CorruptArguments, count: int) -> "list[Seen]":
-    from denoise_jax.inspection import examples
-
-    seen = examples.from_task(
-        arguments.task,
-        arguments.task_modules,
-        arguments.split,
-        length=arguments.length or 64,
-        count=arguments.examples or count,
-        seed=arguments.seed,
-    )
-    return list(seen)
-
-
-def _vocabulary(arguments: CorruptArguments):
-    from denoise_jax.vocabulary.load import load_vocabulary
-
-    return load_vocabulary(arguments.vocabulary) if arguments.vocabulary else None
-
-
-def _show(arguments: CorruptArguments, shown: Sequence[_Shown], skipped: Mapping[str, str]) -> int:
-    """Prints the examples, and writes the page that was asked for."""
-    examples = [seen for one in shown for seen in one.examples]
+        shown, skipped = _compare(arguments) if arguments.compare else (_examples(arguments), {})
     if arguments.html:
-        from denoise_jax.inspection import html_page
-
         title = f"Noise on {f'task {arguments.task}' if arguments.task else 'a text'}, seed {arguments.seed}"
         blocks = [
-            html_page.Block(one.corruption or f"{arguments.task}, {arguments.split}", one.about, one.examples)
-            for one in shown
+            html_page.Block(name, PRESETS[name].documentation, examples)
+            if name
+            else html_page.Block(f"{arguments.task}, {arguments.split}", "", examples)
+            for name, examples in shown.items()
         ]
         write_atomically(Path(arguments.html), html_page.render(title, blocks, skipped))
 
     def draw(console: "Console") -> None:
-        terminal_view.legend(console, examples)
-        for one in shown:
-            for seen in one.examples:
-                terminal_view.example(console, seen, one.corruption)
+        terminal_view.legend(console, [example for examples in shown.values() for example in examples])
+        for name, examples in shown.items():
+            for example in examples:
+                terminal_view.example(console, example, name)
         terminal_view.skipped(console, skipped)
 
-    from denoise_jax.inspection import terminal_view
-
-    plain = {one.corruption: [dataclasses.asdict(seen) for seen in one.examples] for one in shown}
+    plain = {name: [dataclasses.asdict(example) for example in examples] for name, examples in shown.items()}
     found = {"presets": plain, "skipped": skipped} if arguments.compare else next(iter(plain.values()))
     return _print(arguments, found, draw)
+
+
+def _examples(arguments: CorruptArguments) -> dict:
+    """Examples by preset: of the text, or under "" of the task with its own noise."""
+    from denoise_jax.inspection.examples import corrupt, read_examples
+
+    if arguments.task is not None:
+        return {"": read_examples(arguments.task, **_task_options(arguments))}
+    name = arguments.corruption or "bart_paper"
+    return {name: [corrupt(arguments.text, name, vocabulary=arguments.vocabulary, seed=arguments.seed)]}
+
+
+def _compare(arguments: CorruptArguments) -> "Comparison":
+    from denoise_jax.inspection.comparison import compare_presets, compare_presets_on_task
+
+    if arguments.task is not None:
+        return compare_presets_on_task(arguments.task, **_task_options(arguments))
+    return compare_presets([arguments.text], vocabulary=arguments.vocabulary, seed=arguments.seed)
+
+
+def _task_options(arguments: CorruptArguments) -> dict:
+    """Arguments shared by the functions that read a task; absent flags leave the defaults to them."""
+    options = {
+        "split": arguments.split,
+        "task_modules": arguments.task_modules,
+        "max_examples": arguments.examples,
+        "length": arguments.length,
+        "seed": arguments.seed,
+    }
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _list(arguments: CorruptArguments) -> int:
@@ -225,53 +183,28 @@ def _list(arguments: CorruptArguments) -> int:
 
 
 def _measure(arguments: CorruptArguments) -> int:
-    """Prints what the noise of a task does to many examples."""
-    from rich.console import Console
-    from rich.progress import track
-
-    length, count = arguments.length or 512, arguments.examples or 1000
-    input_length = arguments.input_length or 2 * length
+    """Prints statistics of the noise of a task."""
     with quiet():
-        from denoise_jax.data import registry
-        from denoise_jax.data.preprocessors import Reading
         from denoise_jax.inspection import terminal_view
-        from denoise_jax.inspection.statistics import NoiseStatistics
-
-        examples = registry.open_shard(
-            registry.find_task(arguments.task, arguments.task_modules),
-            arguments.split,
-            # Nothing is cut off: how much would be is counted, and the noise does not depend on it.
-            lengths={"inputs": _UNCUT * length, "targets": length},
-            num_shards=1,
-            seed=arguments.seed,
-            training=False,
-            how=Reading(with_text=True),
-        ).take(count)
-    if "inputs_op" not in examples.element_spec:
-        raise DataError(f"task {arguments.task!r} has no noise to measure: its examples lack `inputs_op`")
-    measured = NoiseStatistics(input_length)
-    terminal = Console(stderr=True)
-    how = {"total": count, "console": terminal, "disable": not terminal.is_terminal, "transient": True}
-    for example in track(examples.as_numpy_iterator(), "measuring", **how):
-        measured.add(example)
-    found = {
-        "task": arguments.task,
-        "split": arguments.split,
-        "length": length,
-        "input_length": input_length,
-        "seed": arguments.seed,
-        **measured.summary(),
-    }
-    title = f"{arguments.task}, {arguments.split}, texts of {length} tokens, encoder rows of {input_length}"
+        from denoise_jax.inspection.statistics import measure_noise
+    with counter("measuring") as advance:
+        options = _task_options(arguments)
+        found = measure_noise(
+            arguments.task, **options, input_length=arguments.input_length, progress=advance
+        )
+    title = (
+        f"{found['task']}, {found['split']}, texts of {found['length']} tokens, "
+        f"encoder rows of {found['input_length']}"
+    )
     return _print(arguments, found, lambda console: terminal_view.statistics(console, found, title))
 
 
 def _print(arguments: CorruptArguments, found, draw: "Callable[[Console], None]") -> int:
-    """Prints `found` as JSON, or what `draw` draws on a console; and writes the latter as a picture."""
+    """Prints `found` as JSON, or calls `draw` on a console; and writes the drawing as a picture."""
     if arguments.json:
         print(escape_controls(json.dumps(found, indent=2, ensure_ascii=False)))
-    if arguments.json and not arguments.svg:
-        return 0
+        if not arguments.svg:
+            return 0
     from rich.console import Console
 
     from denoise_jax.inspection import terminal_view

@@ -1,4 +1,1 @@
-"""From text to packed, noisy, sharded batches.
-
-Only `loader.py` knows JAX; only vocabularies (but `seqio_vocabulary.py`) work without TensorFlow.
-"""
+"""From text to packed, noised, sharded batches. JAX is imported only in loader.py."""

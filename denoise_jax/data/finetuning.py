@@ -1,61 +1,62 @@
-"""SeqIO preprocessors of fine-tuning: labelled examples, questions and answers → `inputs` and `targets`.
+"""SeqIO preprocessors for fine-tuning: labelled examples, questions and answers → `inputs` and `targets`.
 
-`question_answering` and `classification` make strings (or class ids) of users' own data, and `passages` and
-`cloze_question` make examples of plain documents. `tokenized` is what follows them in a task.
+`question_answering` and `classification` format users' own data as strings (or class ids); `passages` and
+`cloze_question` make examples from plain documents. `tokenized` comes last in a task.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 
 import seqio
 import tensorflow as tf
 
 from denoise_jax.corruption import keys
+from denoise_jax.data.preprocessors import output_features
 from denoise_jax.data.sentence_splitting import split_sentences
-from denoise_jax.data.special_tokens import frame_pairs
+from denoise_jax.data.special_tokens import add_special_tokens
 from denoise_jax.errors import DataError
-from denoise_jax.vocabulary.seqio import seqio_vocabulary
+from denoise_jax.vocabulary.base import Vocabulary
 
-GAP = "..."  # stands in a cloze question for the words that were cut out
+GAP = "..."  # replaces the removed words in a cloze question
 
 _HASHES = 2**62
 
 
 def tokenized() -> list:
-    """The end of a task's preprocessors: strings → ids, cut to the row, in the vocabulary's frame."""
-    return [seqio.preprocessors.tokenize, frame_pairs]
+    """Last preprocessors of a task: strings → ids, truncated, with the vocabulary's special tokens."""
+    return [seqio.preprocessors.tokenize, add_special_tokens]
 
 
-def text_features(vocabulary: str) -> dict[str, seqio.Feature]:
-    """Output features of a text-to-text task with the vocabulary at `vocabulary`, a folder or .model file."""
-    feature = seqio.Feature(seqio_vocabulary(vocabulary), add_eos=True, dtype=tf.int32)
-    return {"inputs": feature, "targets": feature}
+def text_features(vocabulary: Vocabulary | str | os.PathLike) -> dict[str, seqio.Feature]:
+    """Output features of a text-to-text task. A vocabulary given by its path is read at first use."""
+    return output_features(vocabulary)
 
 
-def class_features(vocabulary: str, num_classes: int) -> dict[str, seqio.Feature]:
-    """Output features of a task for a classification head: text inputs, one class id [1] as targets."""
+def class_features(vocabulary: Vocabulary | str | os.PathLike, num_classes: int) -> dict[str, seqio.Feature]:
+    """Output features of a task for a classification head: text as inputs, one class id [1] as targets."""
     classes = seqio.Feature(seqio.PassThroughVocabulary(num_classes), add_eos=False, dtype=tf.int32)
     return {**text_features(vocabulary), "targets": classes}
 
 
 def check_classes(task: seqio.Task | seqio.Mixture, num_classes: int | None) -> None:
-    """DataError unless the targets of `task` are what the model writes: ids of its classes, or text."""
+    """DataError unless the targets of `task` are what the model predicts: ids of its classes, or text."""
     vocabulary = task.output_features["targets"].vocabulary
     classes = vocabulary.vocab_size if isinstance(vocabulary, seqio.PassThroughVocabulary) else None
     if classes != num_classes:
-        told = "text" if classes is None else f"ids of {classes} classes"
+        actual = "text" if classes is None else f"ids of {classes} classes"
         raise DataError(
-            f"the targets of task {task.name!r} are {told}, but model.num_classes={num_classes}: choose "
-            f"another task, or begin a run with model.num_classes={classes}"
+            f"the targets of task {task.name!r} are {actual}, but model.num_classes={num_classes}: choose "
+            f"another task, or start a run with model.num_classes={classes}"
         )
 
 
 def classification(texts: Sequence[str], label: str = "label", names: Sequence[str] | None = None):
     """Preprocessor: string features `texts` and an integer feature `label` → `inputs` and `targets`.
 
-    One text is taken as it is; several are told apart by their names, as in T5 (Raffel et al. 2020, appendix
-    D): "premise: ... hypothesis: ...". With `names` the target is the label's name, text-to-text (with no
-    name, "", for a label that has none, as in unlabelled test splits); without them it is the label itself,
-    int32 [1], for a head.
+    A single text is used unchanged; several are prefixed with their names, as in T5 (Raffel et al. 2020,
+    appendix D): "premise: ... hypothesis: ...". With `names`, for text-to-text, the target is the name of the
+    label, or "" for a label out of bounds, as in unlabelled test splits. Without, for a classification head,
+    it is the label itself, int32 [1].
     """
 
     def example_of(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -63,21 +64,21 @@ def classification(texts: Sequence[str], label: str = "label", names: Sequence[s
         if len(texts) > 1:
             parts = [part for text in texts for part in (f"{text}:", example[text])]
         inputs = tf.strings.reduce_join(tf.stack(parts), separator=" ")
-        number = tf.cast(example[label], tf.int32)
+        index = tf.cast(example[label], tf.int32)
         if names is None:
-            return {"inputs": inputs, "targets": number[None]}
-        known = (number >= 0) & (number < len(names))
-        return {"inputs": inputs, "targets": tf.gather([*names, ""], tf.where(known, number, len(names)))}
+            return {"inputs": inputs, "targets": index[None]}
+        known = (index >= 0) & (index < len(names))
+        return {"inputs": inputs, "targets": tf.gather([*names, ""], tf.where(known, index, len(names)))}
 
     return _mapped(example_of)
 
 
 def question_answering(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Examples like SQuAD's (`question`, `context`, `answers`) → T5's form of them.
+    """Examples like SQuAD's (`question`, `context`, `answers`) → T5's format.
 
     `answers` are strings [n], or a dict with such a `text` as in TensorFlow Datasets. `inputs` becomes
-    "question: ... context: ...", `targets` the first answer ("" where there is none), and `answers` [n] stays
-    for the metrics, as does `id` where there is one.
+    "question: ... context: ..." and `targets` the first answer, or "" if there is none. For the metrics,
+    `answers` [n] is kept, and `id` if present.
     """
 
     def example_of(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -96,10 +97,10 @@ def question_answering(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def passages(sentences: int, max_words: int | None = None):
-    """Preprocessor: documents (`text`) → passages of so many consecutive sentences; the last may have fewer.
+    """Preprocessor: documents (`text`) → passages of consecutive sentences; the last may have fewer.
 
     `text` becomes the passage, with single spaces, and `sentences` [n] its sentences; other features are
-    copied. Passages of more than `max_words` words are left out.
+    copied. Passages of more than `max_words` words are dropped.
     """
 
     def cut(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor | tf.RaggedTensor]:
@@ -125,9 +126,9 @@ def passages(sentences: int, max_words: int | None = None):
 def cloze_question(name: str, max_answer_words: int = 3):
     """Preprocessor: passages → `question`, `context`, `answers` [1], for `question_answering`.
 
-    The context is the passage. The question is one of its sentences with a run of 1 to `max_answer_words`
-    words cut out, for which `GAP` stands; the answer is that run, and so a part of the context. Which one
-    depends on `name` and the passage alone: the same passage has the same question in every epoch and run.
+    The context is the passage. The question is one of its sentences in which `GAP` replaces 1 to
+    `max_answer_words` consecutive words; these are the answer, which is therefore a part of the context. The
+    choice depends only on `name` and the passage, so it is the same in every epoch and run.
     """
 
     def ask(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -148,7 +149,7 @@ def cloze_question(name: str, max_answer_words: int = 3):
 
 
 def _below(bound: tf.Tensor, key: tf.Tensor, name: str) -> tf.Tensor:
-    """A number from 0 to `bound` - 1, int32, from the stream `name` of the key, an int64 scalar."""
+    """A random int32 from 0 to `bound` - 1 from the stream `name` of the key, an int64 scalar."""
     return tf.math.floormod(keys.draw(key, name), bound)
 
 

@@ -1,6 +1,6 @@
-"""Greedy grouping of consecutive items under length limits, without a Python or graph loop per item.
+"""Greedy grouping of consecutive items under length limits, without a loop over items.
 
-Documents are cut at sentence ends and rows are packed with the same rule: take the next item while it fits.
+Chunks are filled with sentences and rows with examples by the same rule: take the next item while it fits.
 """
 
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ import tensorflow as tf
 
 
 def greedy_groups(lengths: Sequence[tf.Tensor], limits: Sequence[int]) -> tf.Tensor:
-    """Number of the group that each item falls into when groups are filled greedily, in order.
+    """Index of each item's group when groups are filled greedily, in order.
 
-    A group closes when one of its total lengths would pass its limit; an item longer than a limit is a
-    group of its own. The start of the next group is known for every item at once (binary search in the
-    running sums); which of these starts are reached from item 0 is found by doubling jumps, so the cost
-    is O(n log n) vector work and log2(n) graph steps.
+    A group ends when one of its total lengths would exceed its limit; an item longer than a limit is a group
+    of its own. Binary search in the running sums gives, for all items at once, the start of the next group if
+    a group started there; pointer doubling finds which of these starts are reached from item 0. The cost is
+    O(n log n) vector work in log2(n) graph steps.
 
     Args:
-      lengths: one int32 [n] for each limit, the items' lengths on that side.
-      limits: the largest total of each side in one group.
+      lengths: for each limit, the lengths of the items, int32 [n].
+      limits: largest total length of a group.
 
     Returns:
       int32 [n], 0-based, non-decreasing.

@@ -1,8 +1,8 @@
 """Batches for training and evaluation, from logical data shards whose positions can be saved and restored.
 
-The stream of a run is cut into a fixed number of logical shards. Each host reads its share of them and a
-batch is put together in shard order, so that neither the order of the data nor the noise depends on how
-many hosts read.
+The data of a run is divided into a fixed number of logical shards. Each host reads some of them and
+assembles its part of a batch in shard order, so neither the order of the data nor the noise depends on the
+number of hosts.
 """
 
 import os
@@ -24,16 +24,16 @@ from denoise_jax.vocabulary.base import Vocabulary
 
 Batch = dict[str, np.ndarray]
 
-# TensorFlow only feeds here: it must not take the accelerators' memory.
+# TensorFlow only reads data: it must not allocate memory of the accelerators.
 for _kind in ("GPU", "TPU"):
     tf.config.set_visible_devices([], _kind)
 
 
 class TrainLoader:
-    """An endless iterator over this host's part of the training batches.
+    """Endless iterator over this host's part of the training batches.
 
-    Each batch is a dict of int32 arrays [batch_size / hosts, length]; see `DenoisingFeatureConverter`.
-    The first one raises DataError if the position in the data cannot be saved.
+    A batch is a dict of int32 arrays [batch_size / hosts, length]; see `DenoisingFeatureConverter`. The first
+    raises DataError if the position in the data cannot be saved.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class TrainLoader:
         self._task, self._num_shards = config.task, config.shards
         self._can_be_saved = False
         self._shards = _shards_of_this_host(config.shards)
-        task = registry.find_task(config.task, config.task_modules, str(vocabulary.path))
+        task = registry.find_task(config.task, config.task_modules, vocabulary)
         self._iterators: list[tf.data.Iterator] = []
         for shard in self._shards:
             rows = _rows(task, split, config, vocabulary, num_classes, shard, training=True)
@@ -61,16 +61,16 @@ class TrainLoader:
         try:
             parts = [next(iterator) for iterator in self._iterators]
         except StopIteration:
-            raise DataError("the training data ended: its corpus has no text") from None
+            raise DataError(f"task {self._task!r} has no text to train on") from None
         except tf.errors.InvalidArgumentError as error:
-            raise _unfit(self._task, error) from None
+            raise _unreadable(self._task, error) from None
         if not self._can_be_saved:
-            self.state()  # better now than at the first checkpoint
+            self.state()  # fails now rather than at the first checkpoint
             self._can_be_saved = True
         return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
 
     def state(self) -> dict[str, bytes]:
-        """Positions of this host's shards, as named files; they fit this TensorFlow version only."""
+        """Positions of this host's shards, file name → content, for the same TensorFlow version."""
         files: dict[str, bytes] = {}
         for shard, iterator in zip(self._shards, self._iterators, strict=True):
             with tempfile.TemporaryDirectory() as folder:
@@ -80,7 +80,7 @@ class TrainLoader:
         return files
 
     def restore(self, files: dict[str, bytes]) -> None:
-        """Goes on where `state` was taken; DataError if a shard's position is missing or unfit."""
+        """Resumes at the positions in `files`; DataError if a shard's is missing or cannot be read."""
         for shard, iterator in zip(self._shards, self._iterators, strict=True):
             prefix = self._prefix(shard) + "."
             mine = {
@@ -124,14 +124,14 @@ def evaluation_batches(
     *,
     num_classes: int | None = None,
 ) -> Iterator[Batch]:
-    """This host's part of the batches of one pass over `split`, with the same noise every time.
+    """This host's part of the batches of one pass over `split`, with the same noise in every pass.
 
-    The last batch is filled up with empty rows; with several hosts, every host gives as many batches.
+    The last batch is padded with empty rows. All hosts yield the same number of batches.
     """
-    task = registry.find_task(config.task, config.task_modules, str(vocabulary.path))
+    task = registry.find_task(config.task, config.task_modules, vocabulary)
     num_hosts = jax.process_count()
     if batch_size % num_hosts:
-        raise ConfigError(f"evaluation batch size {batch_size} is no multiple of the {num_hosts} hosts")
+        raise ConfigError(f"evaluation batch size {batch_size} is not a multiple of the {num_hosts} hosts")
     rows = _rows(task, split, config, vocabulary, num_classes, 0, training=False)
     batches = rows.batch(batch_size, drop_remainder=False).prefetch(2)
     if max_batches is not None:
@@ -142,7 +142,7 @@ def evaluation_batches(
             missing = batch_size - len(batch["decoder_target_tokens"])
             yield {name: np.pad(rows, ((0, missing), (0, 0)))[mine] for name, rows in batch.items()}
     except tf.errors.InvalidArgumentError as error:
-        raise _unfit(config.task, error) from None
+        raise _unreadable(config.task, error) from None
 
 
 def _rows(
@@ -165,7 +165,7 @@ def _rows(
         num_shards=config.shards if training else 1,
         seed=config.seed if training else 0,
         training=training,
-        how=Reading(shard, per_step / config.shards if training else None, config.pack, provenance=False),
+        reading=Reading(shard, per_step / config.shards if training else None, config.pack, provenance=False),
     )
     converter = DenoisingFeatureConverter(
         pack=config.pack, bos_id=vocabulary.start_id, num_classes=num_classes
@@ -173,8 +173,8 @@ def _rows(
     return converter(examples, {"inputs": config.input_length, "targets": config.target_length})
 
 
-def _unfit(task: str, error: tf.errors.InvalidArgumentError) -> DataError:
-    """What a check inside the graph found wrong with the examples."""
+def _unreadable(task: str, error: tf.errors.InvalidArgumentError) -> DataError:
+    """The error for examples that failed an assertion inside the graph."""
     found = error.message.splitlines()[0].split("assertion failed: ")[-1]
     return DataError(f"task {task!r} cannot be read: {found.replace('[', '').replace(']', '')}")
 
@@ -182,6 +182,6 @@ def _unfit(task: str, error: tf.errors.InvalidArgumentError) -> DataError:
 def _shards_of_this_host(num_shards: int) -> range:
     hosts = jax.process_count()
     if num_shards % hosts:
-        raise ConfigError(f"data.shards={num_shards} is no multiple of the {hosts} hosts")
+        raise ConfigError(f"data.shards={num_shards} is not a multiple of the {hosts} hosts")
     share = num_shards // hosts
     return range(jax.process_index() * share, (jax.process_index() + 1) * share)

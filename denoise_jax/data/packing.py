@@ -1,8 +1,8 @@
-"""Examples → rows of fixed length with segment ids and positions: packed, or one example a row.
+"""Examples → rows of fixed length with segment ids and positions: packed, or one example per row.
 
-Packing joins runs of consecutive examples, so a whole window of examples becomes rows by re-cutting flat
-columns: a few vector operations for a window, where SeqIO's own packing loops over examples and columns
-(about twice the tokens per CPU second; see benchmarks/packing.py).
+Packing joins consecutive examples, so a batch of examples becomes rows by repartitioning its concatenated
+features: a few vector operations per batch, where SeqIO's packing loops over examples and features.
+This packs about twice as many tokens per CPU second; see benchmarks/packing.py.
 """
 
 from collections.abc import Mapping
@@ -13,27 +13,27 @@ import tensorflow as tf
 from denoise_jax.data.grouping import greedy_groups
 from denoise_jax.target_kinds import TargetKind
 
-WINDOW = 256  # examples that are packed together; the last row of a window may stay part empty
+EXAMPLES_PER_BATCH = 256  # examples packed together; the last row of a batch may remain partly empty
 
 _INT32 = seqio.FeatureConverter.FeatureSpec(dtype=tf.int32)
 
 
 class DenoisingFeatureConverter(seqio.FeatureConverter):
-    """SeqIO feature converter of this project; the names of its features are T5X's.
+    """SeqIO feature converter of this project; its features have T5X's names.
 
-    From `inputs` and `targets`, int32 [n] each, it makes rows of int32: `encoder_input_tokens`,
+    `inputs` and `targets`, int32 [n] each, become rows of int32: `encoder_input_tokens`,
     `encoder_segment_ids`, `encoder_positions` [input length] and `decoder_input_tokens`,
     `decoder_target_tokens`, `decoder_segment_ids`, `decoder_positions`, `decoder_target_kind`
-    [target length]. Padding is 0 in every one; segments count from 1, positions restart at 0 in each
-    segment; decoder inputs are the targets shifted right behind a start.
+    [target length]. Padding is 0 in all of them. Segments count from 1, positions restart at 0 in each
+    segment, and decoder inputs are the targets shifted right after a start token.
 
-    With `num_classes`, as for a head on the decoder's last token (Lewis et al. 2019, section 3.1), `targets`
-    is one class [1], counted from 0. The decoder reads the inputs, shifted right too, and the class stands at
-    the last position of its segment, the only one with a kind; all others have target 0.
+    With `num_classes`, for a classification head on the decoder's last token (Lewis et al. 2019, section
+    3.1), `targets` is one class [1], counted from 0. The decoder then reads the inputs, shifted right, and
+    the class is the target of the last position of its segment, the only one with a kind; others are 0.
 
-    Two more features are used where a task has them. `targets_kind`, int32 [n], is the TargetKind of each
-    target; without it, as in fine-tuning, all count as MASKED. `decoder_start`, int32 [1], is the start of
-    its example, such as a language token; the default is `bos_id` (SeqIO's name), the vocabulary's start.
+    Two more features are optional. `targets_kind`, int32 [n], is the TargetKind of each target; without it,
+    as in fine-tuning, all targets count as MASKED. `decoder_start`, int32 [1], is the start token of its
+    example, such as a language; the default is `bos_id` (SeqIO's name), the vocabulary's start token.
     """
 
     TASK_FEATURES: Mapping = {"inputs": _INT32, "targets": _INT32}
@@ -53,10 +53,15 @@ class DenoisingFeatureConverter(seqio.FeatureConverter):
     PACKING_FEATURE_DTYPES: Mapping = {}  # both kinds of rows have segment ids and positions
 
     def __init__(
-        self, pack: bool = True, *, bos_id: int = 0, window: int = WINDOW, num_classes: int | None = None
+        self,
+        pack: bool = True,
+        *,
+        bos_id: int = 0,
+        num_classes: int | None = None,
+        examples_per_batch: int = EXAMPLES_PER_BATCH,
     ):
         super().__init__(pack=pack, apply_length_check=False, bos_id=bos_id)
-        self._window, self._num_classes = window, num_classes
+        self._examples_per_batch, self._num_classes = examples_per_batch, num_classes
 
     def get_model_feature_lengths(self, task_feature_lengths):
         encoder = dict.fromkeys(self.ENCODER, task_feature_lengths["inputs"])
@@ -65,20 +70,20 @@ class DenoisingFeatureConverter(seqio.FeatureConverter):
     def _convert_features(self, ds, task_feature_lengths):
         lengths = task_feature_lengths["inputs"], task_feature_lengths["targets"]
 
-        # Windows of all that the task gives: leaving columns out first would cost a map for each example.
-        ds = ds.ragged_batch(self._window)
-        ds = ds.map(lambda window: self._rows(window, *lengths), num_parallel_calls=tf.data.AUTOTUNE)
+        # All features are batched: dropping the unused ones first would cost a map over single examples.
+        ds = ds.ragged_batch(self._examples_per_batch)
+        ds = ds.map(lambda batch: self._rows(batch, *lengths), num_parallel_calls=tf.data.AUTOTUNE)
         return ds.unbatch()
 
-    def _rows(self, window, input_length: int, target_length: int) -> dict[str, tf.Tensor]:
-        """Rows [rows, length] of a window of examples, given as ragged columns [examples, n]."""
-        inputs, read, targets, kinds = self._sides(window, input_length, target_length)
+    def _rows(self, batch, input_length: int, target_length: int) -> dict[str, tf.Tensor]:
+        """Rows [rows, length] of a batch of examples, given as ragged features [examples, n]."""
+        inputs, read, targets, kinds = self._sides(batch, input_length, target_length)
         if self.pack:
             sizes = [tf.cast(side.row_lengths(), tf.int32) for side in (inputs, targets)]
             row_of_example = greedy_groups(sizes, [input_length, target_length])
         else:
             row_of_example = tf.range(tf.cast(inputs.nrows(), tf.int32))
-        start = window.get("decoder_start", tf.fill([targets.nrows(), 1], self.bos_id))
+        start = batch.get("decoder_start", tf.fill([targets.nrows(), 1], self.bos_id))
         shifted = tf.concat([start, read], 1)[:, :-1]
         return {
             "encoder_input_tokens": _join(inputs, row_of_example, input_length),
@@ -89,14 +94,14 @@ class DenoisingFeatureConverter(seqio.FeatureConverter):
             **_layout("decoder", targets, row_of_example, target_length),
         }
 
-    def _sides(self, window, input_length: int, target_length: int) -> tuple[tf.RaggedTensor, ...]:
-        """Inputs; and, of equal lengths: what the decoder reads (not yet shifted), targets, their kinds."""
+    def _sides(self, batch, input_length: int, target_length: int) -> tuple[tf.RaggedTensor, ...]:
+        """Inputs; and, of equal lengths, what the decoder reads (before shifting), targets and kinds."""
         if self._num_classes is not None:
-            inputs = window["inputs"][:, : min(input_length, target_length)]
-            return inputs, inputs, *_classes(inputs, window["targets"], self._num_classes)
-        inputs, targets = window["inputs"][:, :input_length], window["targets"][:, :target_length]
-        if "targets_kind" in window:
-            kinds = window["targets_kind"][:, :target_length]
+            inputs = batch["inputs"][:, : min(input_length, target_length)]
+            return inputs, inputs, *_classes(inputs, batch["targets"], self._num_classes)
+        inputs, targets = batch["inputs"][:, :input_length], batch["targets"][:, :target_length]
+        if "targets_kind" in batch:
+            kinds = batch["targets_kind"][:, :target_length]
         else:
             kinds = tf.ones_like(targets) * int(TargetKind.MASKED)
         return inputs, targets, targets, kinds
@@ -107,8 +112,8 @@ def _classes(
 ) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
     """Targets and kinds in the shape of `inputs` [e, n]: the class of each example at its last token, else 0.
 
-    `classes` are [e, 1]. The iterator fails with InvalidArgumentError unless they are one to an example, in
-    bounds, and each example has an input.
+    `classes` are [e, 1]. The iterator fails with InvalidArgumentError unless every example has an input and
+    exactly one class, within bounds.
     """
     sizes = inputs.row_lengths()
     classes = classes if isinstance(classes, tf.RaggedTensor) else tf.RaggedTensor.from_tensor(classes)
@@ -121,7 +126,7 @@ def _classes(
         tf.debugging.Assert(single, [b"an example needs inputs, and one class as its targets"]),
         tf.debugging.Assert(known, found),
     ]
-    with tf.control_dependencies(checks):  # before values of other numbers meet
+    with tf.control_dependencies(checks):  # before tensors of different lengths are combined
         places = tf.cumsum(sizes)[:, None] - 1
 
     def last(values: tf.Tensor) -> tf.RaggedTensor:
@@ -132,7 +137,7 @@ def _classes(
 
 
 def _join(examples: tf.RaggedTensor, row_of_example: tf.Tensor, length: int) -> tf.Tensor:
-    """Puts consecutive examples [e, n] behind each other in their rows: int32 [rows, length]."""
+    """Concatenates consecutive examples [e, n] in their rows: int32 [rows, length]."""
     rows = tf.RaggedTensor.from_value_rowids(
         examples.flat_values, tf.repeat(row_of_example, examples.row_lengths()), validate=False
     )

@@ -1,17 +1,18 @@
-"""SeqIO preprocessors: text → sentences → tokens → pieces → noise.
+"""SeqIO preprocessors that turn text or token ids into denoising examples.
 
-`denoising(...)` is the whole list for a task. Each part also works alone in any `seqio.Task`.
-Features of an example, all int32: `inputs` [n] (corrupted) and `targets` [t] (what the decoder writes), and
-where each token came from: `inputs_source`, `inputs_span`, `inputs_op` [n] (see `corruption/record.py`),
-`targets_source` and `targets_kind` [t] (see `target_kinds.py`). Sources count the tokens of the clean
-text from 1; but for corruptions that ask for a part of it, `targets` is the clean text.
+`denoising(...)` is the complete list for a task; `corrupt(...)` alone works in any `seqio.Task` over ids.
+The features of an example are int32: `inputs` [n] (the corrupted text), `targets` [t] (what the decoder
+predicts), and the provenance of every token: `inputs_source`, `inputs_span`, `inputs_op` [n] (see
+`corruption/record.py`), `targets_source` and `targets_kind` [t] (see `target_kinds.py`). Source positions
+count the tokens of the clean text from 1. `targets` is the clean text, unless the corruption has the decoder
+predict only a part of it.
 """
 
-import contextlib
-import contextvars
+import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable
 
 import seqio
 import tensorflow as tf
@@ -19,222 +20,192 @@ import tensorflow as tf
 from denoise_jax.corruption import keys, presets, record
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.symbols import Symbols
-from denoise_jax.data.grouping import greedy_groups
-from denoise_jax.data.sentence_splitting import split_sentences
-from denoise_jax.data.special_tokens import frame_of, framed, framed_text, opening_of
+from denoise_jax.data.chunking import chunk_documents, tokenize_sentences
+from denoise_jax.data.special_tokens import clean_text_features, noised_features, special_tokens_of
 from denoise_jax.errors import DataError
-from denoise_jax.vocabulary.base import EOS_ID, ROTATION, Vocabulary
-from denoise_jax.vocabulary.seqio import SeqioTokenizers, is_ours, of_seqio, seqio_vocabulary
+from denoise_jax.vocabulary.base import EOS_ID, ROTATION, SpecialTokens, Vocabulary
+from denoise_jax.vocabulary.seqio import SeqioVocabulary, is_ours, of_seqio
 
-WINDOW = 64  # examples that are given noise together; part of what a run's noise depends on
+EXAMPLES_PER_BATCH = 64  # examples noised together; changing it changes the noise of a run
 
 PROVENANCE = ("inputs_source", "inputs_span", "inputs_op", "targets_source", "targets_kind")
+
+CorruptionLike = str | Callable[[Symbols], record.Corruption]
+
+# Noise has no Python control flow that depends on tensors, and converting it costs seconds of every start.
+_no_autograph = tf.autograph.experimental.do_not_convert
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """How the datasets built at this moment are read; SeqIO tells preprocessors nothing of it.
+    """How a dataset is read, which SeqIO does not pass on to preprocessors; see `Noise.bind`."""
 
-    `per_step` is how much of this data shard a training step takes, in tokens of clean text and of what is
-    around it, or in examples where `packed` is false; None where no training reads, and schedules are at
-    their end.
-    `shares` says which share of it each task of a mixture gives, by name.
-    """
-
-    shard: int = 0
+    shard: int = 0  # index of the logical data shard, which keys the noise
+    # What a training step takes of this dataset: tokens, special tokens included, or examples if not
+    # `packed`. None outside of training: schedules are at their end.
     per_step: float | None = None
     packed: bool = True
-    provenance: bool = True  # keep the columns that no training needs: PROVENANCE but for `targets_kind`
-    shares: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    with_text: bool = False  # add features `text`, `text_noise` [m]: the clean tokens and their TargetNoise
+    provenance: bool = True  # emit all of PROVENANCE; training needs only `targets_kind`
+    with_text: bool = False  # also emit `text`, `text_noise` [m]: the clean tokens and their TargetNoise
 
 
-# Noise has no Python control flow that depends on tensors, and translating it costs seconds of every start.
-_as_it_is = tf.autograph.experimental.do_not_convert
-
-_ONCE = Reading()
-_reading: contextvars.ContextVar[Reading] = contextvars.ContextVar("reading", default=_ONCE)
-
-
-@contextlib.contextmanager
-def reading(how: Reading):
-    """Datasets built here are read as `how` says."""
-    token = _reading.set(how)
-    try:
-        yield
-    finally:
-        _reading.reset(token)
-
-
-def denoising(
-    task: str, corruption: str | Callable[[Symbols], record.Corruption], *, language: str | None = None
-) -> list:
-    """All preprocessors of a denoising task over a source of `text` examples.
+def denoising(task: str, corruption: CorruptionLike, *, language: str | None = None) -> list:
+    """All preprocessors of a denoising task whose source gives examples with a string `text`.
 
     Args:
-      task: name of the task; it keys the noise, so that no two tasks share a stream.
-      corruption: name of a preset in `corruption/presets.py`, or a function that builds the noise from what
-        it must know of the vocabulary.
-      language: a control symbol of the vocabulary. As in mBART (Liu et al. 2020), each sentence then ends in
-        </s>, both sides end in the language token, and the decoder starts from it.
+      task: name of the task. It keys the noise, so no two tasks share a random stream.
+      corruption: name of a preset in `corruption/presets.py`, or a function that builds the corruption from
+        the symbols of the vocabulary.
+      language: a control symbol of the vocabulary. As in mBART (Liu et al. 2020), every sentence then ends in
+        </s>, both sides end in the language token, and the decoder starts with it.
     """
     tokenize = tokenize_sentences
     if language is not None:
         tokenize = functools.partial(tokenize_sentences, close_sentences=True)
     noise = corrupt(task, corruption, language=language)
-    return [tokenize, seqio.CacheDatasetPlaceholder(), cut_documents, noise]
+    return [tokenize, seqio.CacheDatasetPlaceholder(), chunk_documents, noise]
 
 
-def output_features(vocabulary: str) -> dict[str, seqio.Feature]:
-    """Features of a denoising task with the vocabulary at `vocabulary`, a folder or .model file."""
-    feature = seqio.Feature(seqio_vocabulary(vocabulary), add_eos=True, dtype=tf.int32)
+def output_features(vocabulary: Vocabulary | str | os.PathLike) -> dict[str, seqio.Feature]:
+    """Output features of a denoising task. A vocabulary given by its path is read at first use."""
+    feature = seqio.Feature(SeqioVocabulary(vocabulary), add_eos=True, dtype=tf.int32)
     return {"inputs": feature, "targets": feature}
-
-
-def tokenize_sentences(
-    dataset: tf.data.Dataset, output_features, *, close_sentences: bool = False
-) -> tf.data.Dataset:
-    """`text` (scalar string) → `targets` [n] and `sentence_ids` [n], 1-based; blank documents are dropped.
-
-    The ids are those of the sentences with a space between them. With `close_sentences` each sentence ends
-    in </s>.
-    """
-    vocabulary = output_features["targets"].vocabulary
-
-    def tokenize(example):
-        sentences = split_sentences(example["text"])
-        if isinstance(vocabulary, SeqioTokenizers):
-            # SentencePiece puts a space before each sentence by itself.
-            spaces = tf.fill(tf.shape(sentences), " ")
-            sentences = tf.strings.join([tf.concat([[""], spaces], 0)[:-1], sentences])
-        tokens = vocabulary.encode_tf(sentences)
-        if close_sentences:
-            tokens = tf.concat([tokens, tf.fill([tokens.nrows(), 1], EOS_ID)], 1)
-        return {
-            "targets": tf.cast(tokens.flat_values, tf.int32),
-            "sentence_ids": tf.cast(tokens.value_rowids(), tf.int32) + 1,
-        }
-
-    dataset = dataset.map(tokenize, num_parallel_calls=tf.data.AUTOTUNE)
-    return dataset.filter(lambda example: tf.size(example["targets"]) > 0)
-
-
-def cut_documents(dataset: tf.data.Dataset, sequence_length=None, output_features=None) -> tf.data.Dataset:
-    """Cuts documents at sentence ends into pieces of at most `sequence_length["targets"]` - 1 tokens.
-
-    One token is left for </s>, and one for the <s> of vocabularies that open texts. A sentence that is longer
-    than a piece is cut where the piece is full; nothing is lost. Sentences are numbered from 1 in each piece.
-    Without `sequence_length` nothing is cut.
-    """
-    if sequence_length is None:
-        return dataset
-    opening = opening_of(output_features["targets"].vocabulary) if output_features else ()
-    limit = sequence_length["targets"] - 1 - len(opening)
-
-    def cut(example):
-        piece = _piece_of_token(example["sentence_ids"], limit)
-        first_sentence = tf.gather(example["sentence_ids"], tf.searchsorted(piece, piece))
-        columns = {**example, "sentence_ids": example["sentence_ids"] - first_sentence + 1}
-        return {k: tf.RaggedTensor.from_value_rowids(v, piece, validate=False) for k, v in columns.items()}
-
-    return dataset.map(cut, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
-
-
-def _piece_of_token(sentence_ids: tf.Tensor, limit: int) -> tf.Tensor:
-    """0-based piece of each token [n], for sentences taken greedily while they fit into `limit` tokens."""
-    offset = tf.range(tf.size(sentence_ids)) - tf.searchsorted(sentence_ids, sentence_ids)
-    # A unit is a sentence, or `limit` tokens of a longer one.
-    unit = tf.cumsum(tf.cast(offset % limit == 0, tf.int32)) - 1
-    lengths = tf.math.bincount(unit)
-    return tf.gather(greedy_groups([lengths], [limit]), unit)
 
 
 def corrupt(
     task: str,
-    corruption: str | Callable[[Symbols], record.Corruption],
+    corruption: CorruptionLike,
     *,
     symbols: Symbols | None = None,
     language: str | None = None,
     max_tokens: int | None = None,
-):
-    """Preprocessor that puts noise on `targets`, and closes both sides with </s> or a language token.
+) -> "Noise":
+    """Preprocessor that corrupts `targets` into `inputs` and adds special tokens to both.
 
-    Where the vocabulary opens texts (<s> in published BART), both sides begin with that too; no noise
-    touches it, and it is the first token of the clean text that sources count.
+    Both sides are closed by </s> or the language token, and opened by <s> if the vocabulary opens texts
+    (published BART). Noise never touches these; an opening token is the first token of the clean text that
+    source positions count.
 
-    Sentences are those of the feature `sentence_ids`; without it a text is one sentence. Empty texts are
-    dropped. The key of an example's noise is SeqIO's seed for its window's place in the stream, with the
-    task, the data shard, its place in the window and its content folded in: SeqIO alone gives every shard
-    and every task the same seeds.
+    Sentences are read from the feature `sentence_ids`; without it a text is one sentence. Empty texts are
+    dropped. The key of an example's noise is SeqIO's seed for its batch of `EXAMPLES_PER_BATCH` examples,
+    with the task, the data shard, the position in the batch and the content folded in: SeqIO alone gives the
+    same seeds to all shards and tasks.
 
-    Inputs longer than `sequence_length["inputs"]` are cut before </s>, and targets that only the cut part
-    showed count as deleted; what the decoder writes is cut likewise, for itself. So give inputs the length
-    of the text where the decoder writes what sentinels hide.
+    Inputs longer than `sequence_length["inputs"]` are truncated before </s>, and target tokens that only the
+    truncated part showed count as deleted. Targets are truncated likewise, on their own. So where the
+    decoder predicts what sentinels hide, inputs should be allowed the length of the text.
 
     Args:
       task, corruption, language: see `denoising`.
-      symbols: what the noise must know of the vocabulary; needed for vocabularies other than SentencePiece
-        models and tokenizers. Default: read from the vocabulary of the output features.
-      max_tokens: the longest text, for noise whose sentinels could run out. Default: what `cut_documents`
-        leaves of texts with `sentence_ids`; of others, as much as both sides can hold together.
+      symbols: what the noise must know of the vocabulary. Required for vocabularies other than SentencePiece
+        models and tokenizers; default: read from the vocabulary of the output features.
+      max_tokens: longest text, for noise that could run out of sentinels. Default: the chunk length for
+        texts with `sentence_ids`; for others, as much as both sides can hold together.
 
-    Raises DataError, naming the task, for noise that cannot be built for the vocabulary or the lengths.
+    Calling the preprocessor raises DataError, naming the task, if the noise cannot be built for the
+    vocabulary or the lengths.
     """
+    return Noise(task, corruption, symbols, language, max_tokens)
 
-    def preprocess(dataset, output_features, sequence_length=None):
-        how = _reading.get()
-        vocabulary = output_features["targets"].vocabulary
-        frame = frame_of(task, vocabulary, language)
-        limits = {side: length - frame.size for side, length in (sequence_length or {}).items()}
-        known = symbols or _symbols_of(task, vocabulary, closed_sentences=language is not None)
-        known_sentences = "sentence_ids" in dataset.element_spec
-        longest = limits.get("targets") if known_sentences else sum(limits.values())
-        apply = _build(task, corruption, known, max_tokens or longest)
-        share = 1.0 if how.per_step is None else _share(task, how.shares)
 
-        @_as_it_is
-        def steps(seen, window):
-            sizes = tf.cast(_ragged(window["targets"]).row_lengths(), tf.int64)
-            taken = sizes + frame.size if how.packed else tf.ones_like(sizes)
-            before = seen + tf.cumsum(taken, exclusive=True)
-            number = tf.cast(tf.cast(before, tf.float64) / (how.per_step * share), tf.int64)
-            return seen + tf.reduce_sum(taken), {**window, "steps": number}
+class Noise:
+    """The preprocessor returned by `corrupt`; not a dataclass, whose fields SeqIO would set."""
+
+    def __init__(
+        self,
+        task: str,
+        corruption: CorruptionLike,
+        symbols: Symbols | None = None,
+        language: str | None = None,
+        max_tokens: int | None = None,
+    ):
+        self.task, self.corruption, self.symbols = task, corruption, symbols
+        self.language, self.max_tokens = language, max_tokens
+        self.reading = Reading()
+
+    def bind(self, reading: Reading) -> "Noise":
+        """The same noise for a dataset that is read as `reading` says."""
+        bound = copy.copy(self)
+        bound.reading = reading
+        return bound
+
+    def __call__(self, dataset: tf.data.Dataset, output_features, sequence_length=None) -> tf.data.Dataset:
+        special = self._special_tokens(output_features["targets"].vocabulary)
+        limits = {side: length - special.size for side, length in (sequence_length or {}).items()}
+        has_sentences = "sentence_ids" in dataset.element_spec
+        longest = limits.get("targets") if has_sentences else sum(limits.values())
+        apply = self._build(output_features["targets"].vocabulary, self.max_tokens or longest)
 
         @seqio.map_over_dataset(num_seeds=1)
-        @_as_it_is
-        def apply_noise(window, seed):
-            window = _without_empty({name: _ragged(column) for name, column in window.items()})
-            clean = record.clean(window["targets"], window.get("sentence_ids"), window.get("steps"))
-            place = tf.range(tf.cast(clean.partition.nrows, tf.int64))
-            key = keys.stream(seed[0] + seed[1] * 2**32 + place, f"{task}/{how.shard}")
+        @_no_autograph
+        def noise(batch, seed):
+            batch = _drop_empty({name: _ragged(feature) for name, feature in batch.items()})
+            clean = record.clean(batch["targets"], batch.get("sentence_ids"), batch.get("steps"))
+            position = tf.range(tf.cast(clean.partition.nrows, tf.int64))
+            key = keys.stream(seed[0] + seed[1] * 2**32 + position, f"{self.task}/{self.reading.shard}")
             noised = apply(clean, key + keys.content_keys(clean.targets, clean.partition))
-            features = framed(noised, limits, frame)
-            if not how.provenance:
+            features = noised_features(noised, limits, special)
+            if not self.reading.provenance:
                 features = {name: features[name] for name in ("inputs", "targets", "targets_kind")}
-            if language is not None:
-                features["decoder_start"] = tf.fill([clean.partition.nrows, 1], frame.closing)
-            if how.with_text:
-                features |= framed_text(noised, frame)
+            if self.language is not None:
+                features["decoder_start"] = tf.fill([clean.partition.nrows, 1], special.closing[0])
+            if self.reading.with_text:
+                features |= clean_text_features(noised, special)
             return features
 
         wanted = [name for name in ("targets", "sentence_ids") if name in dataset.element_spec]
         if set(wanted) != set(dataset.element_spec):
             dataset = dataset.map(lambda example: {name: example[name] for name in wanted})
-        windows = dataset.ragged_batch(WINDOW)
-        if how.per_step is not None:
-            windows = windows.scan(tf.constant(0, tf.int64), steps)
-        return apply_noise(windows).unbatch()
+        batches = dataset.ragged_batch(EXAMPLES_PER_BATCH)
+        if self.reading.per_step is not None:
+            batches = batches.scan(tf.constant(0, tf.int64), self._step_counter(special))
+        return noise(batches).unbatch()
 
-    return preprocess
+    def _special_tokens(self, vocabulary: seqio.Vocabulary) -> SpecialTokens:
+        """With a language its token alone closes texts, whose last sentence already ends in </s>."""
+        field = f"task {self.task!r}" + ": language" * (self.language is not None)
+        special = special_tokens_of(vocabulary, self.language, field=field)
+        return special._replace(closing=special.closing[-1:])
+
+    def _build(self, vocabulary: seqio.Vocabulary, max_tokens: int | None) -> record.Corruption:
+        symbols = self.symbols
+        if symbols is None and not is_ours(vocabulary):
+            raise DataError(
+                f"task {self.task!r}: the mask of a {type(vocabulary).__name__} is unknown; "
+                "give preprocessors.corrupt the argument symbols"
+            )
+        try:
+            if symbols is None:
+                symbols = noise_symbols(of_seqio(vocabulary), closed_sentences=self.language is not None)
+            if callable(self.corruption):
+                return self.corruption(symbols)
+            lengths = {"max_tokens": max(max_tokens, 2)} if max_tokens else {}
+            return presets.build(self.corruption, symbols, **lengths)
+        except CorruptionError as error:
+            raise DataError(f"task {self.task!r}: {error}") from None
+
+    def _step_counter(self, special: SpecialTokens) -> Callable:
+        """For `Dataset.scan`: adds to each example the training step that will read it."""
+
+        @_no_autograph
+        def count(seen, batch):
+            sizes = tf.cast(_ragged(batch["targets"]).row_lengths(), tf.int64)
+            taken = sizes + special.size if self.reading.packed else tf.ones_like(sizes)
+            before = seen + tf.cumsum(taken, exclusive=True)
+            step = tf.cast(tf.cast(before, tf.float64) / self.reading.per_step, tf.int64)
+            return seen + tf.reduce_sum(taken), {**batch, "steps": step}
+
+        return count
 
 
+@functools.lru_cache(maxsize=8)
 def noise_symbols(vocabulary: Vocabulary, *, closed_sentences: bool = False) -> Symbols:
-    """What the noise must know of a vocabulary: its symbols, and where words begin.
+    """What noise must know of a vocabulary: its symbols, and which ids begin words.
 
-    With `closed_sentences`, </s> ends sentences and travels with them.
+    With `closed_sentences`, sentences end in </s>, which moves with them.
     """
     return Symbols(
-        mask_token=vocabulary.known_mask(),
+        mask_token=vocabulary.require_mask(),
         vocab_size=len(vocabulary),
         protected=vocabulary.control_ids,
         separator=EOS_ID if closed_sentences else None,
@@ -245,50 +216,21 @@ def noise_symbols(vocabulary: Vocabulary, *, closed_sentences: bool = False) -> 
     )
 
 
-def _build(task: str, corruption, symbols: Symbols, max_tokens: int | None) -> record.Corruption:
-    try:
-        if callable(corruption):
-            return corruption(symbols)
-        lengths = {"max_tokens": max(max_tokens, 2)} if max_tokens else {}
-        return presets.build(corruption, symbols, **lengths)
-    except CorruptionError as error:
-        raise DataError(f"task {task!r}: {error}") from None
+def _ragged(feature: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor | tf.Tensor:
+    """A batched feature as ragged, even if all examples have the same known length."""
+    dense = isinstance(feature, tf.Tensor) and feature.shape.rank == 2
+    return tf.RaggedTensor.from_tensor(feature) if dense else feature
 
 
-def _symbols_of(task: str, vocabulary: seqio.Vocabulary, *, closed_sentences: bool) -> Symbols:
-    if not is_ours(vocabulary):
-        raise DataError(
-            f"task {task!r}: nothing tells the mask of a {type(vocabulary).__name__}; "
-            "give preprocessors.corrupt the argument symbols"
-        )
-    return noise_symbols(of_seqio(vocabulary), closed_sentences=closed_sentences)
+def _drop_empty(batch: dict[str, tf.RaggedTensor | tf.Tensor]) -> dict[str, tf.RaggedTensor | tf.Tensor]:
+    """The batch without its empty examples."""
+    lengths = batch["targets"].row_lengths()
+    nonempty = lengths > 0
+    kept = tf.boolean_mask(lengths, nonempty)
 
+    def part(feature: tf.RaggedTensor | tf.Tensor) -> tf.RaggedTensor | tf.Tensor:
+        if isinstance(feature, tf.RaggedTensor):
+            return tf.RaggedTensor.from_row_lengths(feature.flat_values, kept, validate=False)
+        return tf.boolean_mask(feature, nonempty)
 
-def _share(task: str, shares: Mapping[str, float]) -> float:
-    """The task's share of a training step; all of it where nothing is mixed."""
-    if shares and task not in shares:
-        raise DataError(
-            f"task {task!r}: the mixture has {', '.join(shares)}; give the preprocessor the name under which "
-            "its task is registered"
-        )
-    return shares[task] if shares else 1.0
-
-
-def _ragged(column: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor | tf.Tensor:
-    """A column of a window as ragged, where its examples all have the same known length too."""
-    dense = isinstance(column, tf.Tensor) and column.shape.rank == 2
-    return tf.RaggedTensor.from_tensor(column) if dense else column
-
-
-def _without_empty(window: dict[str, tf.RaggedTensor | tf.Tensor]) -> dict[str, tf.RaggedTensor | tf.Tensor]:
-    """The window without the examples that have no token; the tokens of the others stay where they are."""
-    lengths = window["targets"].row_lengths()
-    full = lengths > 0
-    kept = tf.boolean_mask(lengths, full)
-
-    def part(column: tf.RaggedTensor | tf.Tensor) -> tf.RaggedTensor | tf.Tensor:
-        if isinstance(column, tf.RaggedTensor):
-            return tf.RaggedTensor.from_row_lengths(column.flat_values, kept, validate=False)
-        return tf.boolean_mask(column, full)
-
-    return {name: part(column) for name, column in window.items()}
+    return {name: part(feature) for name, feature in batch.items()}

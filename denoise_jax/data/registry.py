@@ -1,23 +1,30 @@
-"""Finding registered tasks and mixtures, and opening one logical shard of a split."""
+"""Finds registered tasks and mixtures, and opens one logical shard of a split."""
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import seqio
 import tensorflow as tf
 
 from denoise_jax import user_packages
-from denoise_jax.data.preprocessors import PROVENANCE, Reading, reading, tokenize_sentences
+from denoise_jax.data.chunking import tokenize_sentences
+from denoise_jax.data.preprocessors import PROVENANCE, Noise, Reading
 from denoise_jax.errors import DataError, nearest
-from denoise_jax.vocabulary.seqio import is_ours, seqio_vocabulary
+from denoise_jax.vocabulary.base import Vocabulary
+from denoise_jax.vocabulary.seqio import SeqioVocabulary, is_ours
+
+TaskOrMixture = seqio.Task | seqio.Mixture
 
 
-def find_task(name: str, modules: Sequence[str], vocabulary: str | None = None) -> seqio.Task | seqio.Mixture:
-    """The registered task or mixture `name`, after importing `modules`, over another vocabulary if given.
+def find_task(name: str, modules: Sequence[str], vocabulary: Vocabulary | None = None) -> TaskOrMixture:
+    """The task or mixture registered as `name`, after importing `modules`.
+
+    Args:
+      vocabulary: replaces the task's own; see `with_vocabulary`.
 
     Raises:
-      DataError: a module that cannot be imported, or a name that nobody registered (the nearest are named).
+      DataError: a module cannot be imported, or nothing is registered as `name` (similar names are listed).
     """
     for module in modules:
         try:
@@ -32,12 +39,12 @@ def find_task(name: str, modules: Sequence[str], vocabulary: str | None = None) 
     return found if vocabulary is None else with_vocabulary(found, vocabulary)
 
 
-def with_vocabulary(found: seqio.Task | seqio.Mixture, vocabulary: str):
-    """The same task or mixture with the vocabulary at `vocabulary`, as a run or a checkpoint has it.
+def with_vocabulary(found: TaskOrMixture, vocabulary: Vocabulary) -> TaskOrMixture:
+    """The task or mixture with another vocabulary, such as that of a run or checkpoint.
 
-    It takes the place of SentencePiece models and tokenizers; class labels and their kin stay as they are.
+    It replaces SentencePiece models and tokenizers. Other vocabularies, such as class labels, are kept.
     """
-    replacement = seqio_vocabulary(vocabulary)
+    replacement = SeqioVocabulary(vocabulary)
 
     def replace(task: seqio.Task) -> seqio.Task:
         features = {
@@ -48,17 +55,31 @@ def with_vocabulary(found: seqio.Task | seqio.Mixture, vocabulary: str):
         }
         return task.replace(output_features=features)
 
-    if isinstance(found, seqio.Task):
-        return replace(found)
-    rates = {task.name: found.get_rate(task) for task in found.tasks}
-    return seqio.Mixture(found.name, [(replace(task), rates[task.name]) for task in found.tasks])
+    return _map_tasks(found, replace)
 
 
-def texts(task: seqio.Task | seqio.Mixture, split: str):
-    """Documents of a split as Python strings, in order: what the preprocessors before tokenization make.
+def bind_reading(found: TaskOrMixture, reading: Reading) -> TaskOrMixture:
+    """The task or mixture with `reading` bound to its noise.
+
+    Each task of a mixture gets its share of `reading.per_step`, as given by the mixing rates.
+    """
+    share_of = shares(found) if isinstance(found, seqio.Mixture) else {}
+
+    def bind(task: seqio.Task) -> seqio.Task:
+        own = reading
+        if reading.per_step is not None:
+            own = dataclasses.replace(reading, per_step=reading.per_step * share_of.get(task.name, 1.0))
+        preprocessors = [p.bind(own) if isinstance(p, Noise) else p for p in task.preprocessors]
+        return task.replace(preprocessors=preprocessors)
+
+    return _map_tasks(found, bind)
+
+
+def texts(task: TaskOrMixture, split: str) -> Iterator[str]:
+    """Documents of a split in order, after the preprocessors that precede tokenization.
 
     Raises:
-      DataError: what they make has no `text`.
+      DataError: the examples have no feature `text`.
     """
     for member in _members(task, split):
         dataset = member.source.get_dataset(split=split, shuffle=False)
@@ -72,28 +93,31 @@ def texts(task: seqio.Task | seqio.Mixture, split: str):
             yield example["text"].decode("utf-8")
 
 
-def check_splits(task: seqio.Task | seqio.Mixture, splits: Sequence[str]) -> None:
-    """DataError unless `task` has text for each of `splits`."""
+def check_splits(task: TaskOrMixture, splits: Sequence[str]) -> None:
+    """DataError unless `task` has data for each of `splits`."""
     for split in splits:
         _members(task, split)
 
 
 def open_shard(
-    task: seqio.Task | seqio.Mixture,
+    task: TaskOrMixture,
     split: str,
     *,
     lengths: dict[str, int],
     num_shards: int,
     seed: int,
     training: bool,
-    how: Reading,
+    reading: Reading,
 ) -> tf.data.Dataset:
-    """Examples of logical shard `how.shard` of `num_shards`.
+    """Examples of logical shard `reading.shard` of `num_shards`.
 
-    Training repeats and shuffles for ever; otherwise the shard is read once, in order. All shards share the
-    seed of the order, since SeqIO deals out examples in turn where there are fewer files than shards; the
-    noise is keyed by shard, so that the same text at the same place gets different noise. DataError for a
-    split without text, or a mixture of tasks that give different features.
+    Training shuffles and repeats without end; otherwise the shard is read once, in order. All shards use the
+    same seed for the order, since SeqIO deals out examples in turn if there are fewer files than shards. The
+    noise is keyed by shard, so the same text at the same position gets different noise in each.
+
+    Raises:
+      DataError: the split has no data, a mixture has tasks with different features, or the noise of a task is
+        wrapped in another function.
     """
     _members(task, split)
     options = {
@@ -101,36 +125,47 @@ def open_shard(
         "split": split,
         "shuffle": training,
         "seed": seed,
-        "shard_info": seqio.ShardInfo(how.shard, num_shards) if num_shards > 1 else None,
+        "shard_info": seqio.ShardInfo(reading.shard, num_shards) if num_shards > 1 else None,
         "num_epochs": None if training else 1,
         "try_in_mem_cache": False,
     }
     if isinstance(task, seqio.Mixture):
         options["passthrough_features"] = (*PROVENANCE, "decoder_start", "text", "text_noise")
-        how = dataclasses.replace(how, shares=shares(task))
-    with reading(how):
-        try:
-            return task.get_dataset(**options)
-        except TypeError as error:
-            if "compatible element specs" not in str(error):
-                raise
-            raise DataError(
-                f"the tasks of mixture {task.name!r} cannot be mixed, since they give different features; "
-                "tasks with a language go with such tasks only, and denoising tasks with denoising tasks"
-            ) from None
+    try:
+        dataset = bind_reading(task, reading).get_dataset(**options)
+    except TypeError as error:
+        if "compatible element specs" not in str(error):
+            raise
+        raise DataError(
+            f"the tasks of mixture {task.name!r} cannot be mixed, since they give different features; "
+            "tasks with a language only mix with such tasks, and denoising tasks with denoising tasks"
+        ) from None
+    if not reading.provenance and "inputs_op" in dataset.element_spec:
+        raise DataError(
+            f"task {task.name!r}: its noise cannot be bound to the data shard; "
+            "put preprocessors.corrupt(...) itself into the list of preprocessors, not in another function"
+        )
+    return dataset
 
 
 def shares(mixture: seqio.Mixture) -> dict[str, float]:
-    """Share of the examples of a mixture that each of its tasks gives, by the task's name."""
+    """Share of each task in the examples of a mixture, by task name."""
     rates = {task.name: mixture.get_rate(task) for task in mixture.tasks}
     return {name: rate / sum(rates.values()) for name, rate in rates.items()}
+
+
+def _map_tasks(found: TaskOrMixture, change: Callable[[seqio.Task], seqio.Task]) -> TaskOrMixture:
+    """`change` applied to a task, or to each task of a mixture."""
+    if isinstance(found, seqio.Task):
+        return change(found)
+    return seqio.Mixture(found.name, [(change(task), found.get_rate(task)) for task in found.tasks])
 
 
 def _tokenizes(preprocessor) -> bool:
     return getattr(preprocessor, "func", preprocessor) is tokenize_sentences
 
 
-def _members(task: seqio.Task | seqio.Mixture, split: str) -> list[seqio.Task]:
+def _members(task: TaskOrMixture, split: str) -> list[seqio.Task]:
     members = [t for t in getattr(task, "tasks", [task]) if split in t.splits]
     if not members:
         raise DataError(f"task {task.name!r} has no split {split!r}; it has {', '.join(sorted(task.splits))}")

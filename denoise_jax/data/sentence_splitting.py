@@ -1,9 +1,9 @@
-"""Sentence splitting inside the TensorFlow graph, on text, so that it is exact under any vocabulary."""
+"""Sentence splitting in the TensorFlow graph, on text, so that it does not depend on the vocabulary."""
 
 import tensorflow as tf
 
-_BREAK = "\x1e"  # ASCII record separator: marks a sentence end; never part of running text
-_JOIN = "\x1f"  # ASCII unit separator: stands for a space that must not end a sentence
+_BREAK = "\x1e"  # ASCII record separator: marks the end of a sentence; never part of running text
+_JOIN = "\x1f"  # ASCII unit separator: replaces a space that must not end a sentence
 
 _CLOSERS = r"""["'”’»)\]]*"""
 _OPENERS = r"""["'“‘«(\[¿¡]*"""
@@ -15,10 +15,11 @@ _ABBREVIATIONS = (
     "Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec"
 )
 
-# An initial, as in J. Q. Adams; the pronoun I may well end a sentence. Twice, since matches share a letter.
+# An initial, as in J. Q. Adams, but not I, since the pronoun may end a sentence. Applied twice because
+# consecutive matches overlap.
 _INITIAL = (rf"((?:^|[\s.(\[{_JOIN}])[A-HJ-ZÀ-ÖØ-ÞΑ-ΩА-Я])\.[ \t]+(\p{{Lu}})", rf"\1.{_JOIN}\2")
 
-# Applied in this order. RE2 has no look-ahead, so what follows a sentence end is captured and put back.
+# Applied in this order. RE2 has no look-ahead, so what follows a sentence is captured and restored.
 _REWRITES = (
     (f"[{_BREAK}{_JOIN}]", " "),
     (r"[ \t]*[\r\n\x{2028}\x{2029}]+\s*", _BREAK),
@@ -35,16 +36,16 @@ _REWRITES = (
 def split_sentences(text: tf.Tensor) -> tf.Tensor:
     """Sentences of one document.
 
-    A sentence ends at a line break, at `.`, `!`, `?`, `…` and their Arabic and Indic kin (with closing quotes
-    and brackets) before white space and a capital, a digit or a letter without case, and at the full stops
-    of Chinese and Japanese. Common English abbreviations and initials do not end one. Text without
-    an end is one sentence.
+    A sentence ends at a line break; at `.`, `!`, `?`, `…` and their Arabic and Indic equivalents (with
+    closing quotes and brackets), if followed by white space and a capital, a digit or a letter without case;
+    and at the full stops of Chinese and Japanese. Common English abbreviations and initials do not
+    end a sentence.
 
     Args:
       text: scalar string, UTF-8.
 
     Returns:
-      string [n], in order, stripped of surrounding white space; no sentence is empty; n = 0 for blank text.
+      string [n], without surrounding white space. No sentence is empty; n = 0 for blank text.
     """
     for pattern, replacement in _REWRITES:
         text = tf.strings.regex_replace(text, pattern, replacement)

@@ -1,6 +1,8 @@
-"""What stands around a text on both sides: the tokens that open it, the token that closes it."""
+"""Adds the tokens that open and close a text, such as <s> and </s>, to fine-tuning pairs and noised examples.
 
-import dataclasses
+Legend of shapes: e examples of a batch, n corrupted tokens, m tokens of clean text, t target tokens.
+"""
+
 import functools
 from collections.abc import Sequence
 
@@ -12,59 +14,35 @@ from denoise_jax.corruption.provenance import output_kinds
 from denoise_jax.corruption.row_partition import RowPartition, take
 from denoise_jax.errors import DataError
 from denoise_jax.target_kinds import TargetKind
-from denoise_jax.vocabulary.base import EOS_ID
-from denoise_jax.vocabulary.seqio import SeqioTokenizers, is_ours, of_seqio
+from denoise_jax.vocabulary.base import SpecialTokens
+from denoise_jax.vocabulary.seqio import SeqioVocabulary, is_ours, of_seqio
 
 
-@dataclasses.dataclass(frozen=True)
-class Frame:
-    """Ids around a text: `opening` before it, `closing` behind."""
-
-    opening: tuple[int, ...]
-    closing: int
-
-    @property
-    def size(self) -> int:
-        """Tokens that it takes of a row."""
-        return len(self.opening) + 1
+def opening_ids(vocabulary: seqio.Vocabulary) -> tuple[int, ...]:
+    """Ids that open every text; empty except for tokenizers from Hugging Face."""
+    return vocabulary.vocabulary.opening_ids if isinstance(vocabulary, SeqioVocabulary) else ()
 
 
-def opening_of(vocabulary: seqio.Vocabulary) -> tuple[int, ...]:
-    """Ids that stand before every text; () but for tokenizers that came with the weights of others."""
-    return vocabulary.own.opening_ids if isinstance(vocabulary, SeqioTokenizers) else ()
-
-
-def frame_of(task: str, vocabulary: seqio.Vocabulary, language: str | None) -> Frame:
-    """What stands around the texts of `task`, which end in </s>, or in the token of their language.
+def special_tokens_of(vocabulary: seqio.Vocabulary, language: str | None, *, field: str) -> SpecialTokens:
+    """Ids added around the texts of a feature; see `Vocabulary.special_tokens`.
 
     Raises:
-      DataError: the vocabulary has no such token.
+      DataError: the vocabulary has no such language, or no end of text. The message names `field`.
     """
+    # A plain SeqIO vocabulary may have reserved ids that ours do not accept; it is not loaded without need.
+    if isinstance(vocabulary, SeqioVocabulary) or (language is not None and is_ours(vocabulary)):
+        return of_seqio(vocabulary).special_tokens(language, field=field)
+    kind = type(vocabulary).__name__
     if language is not None:
-        return Frame(opening_of(vocabulary), _language_id(f"task {task!r}: language", vocabulary, language))
+        raise DataError(
+            f"{field}={language!r} needs a SentencePiece vocabulary or a tokenizer, but this is a {kind}"
+        )
     if vocabulary.eos_id is None:
-        raise DataError(f"task {task!r}: its {type(vocabulary).__name__} has no eos_id to end texts with")
-    return Frame(opening_of(vocabulary), vocabulary.eos_id)
+        raise DataError(f"{field}: a {kind} has no eos_id to close texts with")
+    return SpecialTokens((), (vocabulary.eos_id,))
 
 
-def _language_id(what: str, vocabulary: seqio.Vocabulary, language: str) -> int:
-    """Id of the control symbol `language`; DataError, which begins with `what`, where there is none."""
-    if not is_ours(vocabulary):
-        raise DataError(
-            f"{what}={language!r} is a symbol of SentencePiece vocabularies and tokenizers, and this is a "
-            f"{type(vocabulary).__name__}"
-        )
-    own = of_seqio(vocabulary)
-    index = own.symbol_id(language)
-    if index is None:
-        raise DataError(
-            f"{what}={language!r} is no control symbol of vocabulary {own.path}; "
-            "train one with `denoise-jax vocab --control-symbols`"
-        )
-    return index
-
-
-def frame_pairs(
+def add_special_tokens(
     dataset: tf.data.Dataset,
     output_features,
     sequence_length=None,
@@ -72,96 +50,96 @@ def frame_pairs(
     source_language: str | None = None,
     target_language: str | None = None,
 ) -> tf.data.Dataset:
-    """Preprocessor for pairs: puts around `inputs` and `targets`, int32 [n], what the vocabulary says.
+    """Preprocessor for fine-tuning pairs: opens and closes `inputs` and `targets`, int32 [n].
 
-    That is </s> behind them, and before them what opens texts; both are cut before, so that all fits into
-    `sequence_length`. It takes the place of `seqio.preprocessors.append_eos_after_trim`, and like that
-    stands last. Features with a vocabulary that is no SentencePiece model and no tokenizer, such as class
-    labels, stay as they are.
+    Texts are truncated first, so that everything fits into `sequence_length`. Like
+    `seqio.preprocessors.append_eos_after_trim`, which it replaces, it is the last preprocessor of a task.
+    Features with another kind of vocabulary, such as class labels, are returned unchanged.
 
-    With languages, as in mBART (Liu et al. 2020), the token of the language comes behind </s>, and a feature
-    `decoder_start`, int32 [1], has the decoder start from that of the target. Name them with
-    `functools.partial`; each is a control symbol of the vocabulary, or DataError.
+    With languages, as in mBART (Liu et al. 2020), the language token follows </s>, and a feature
+    `decoder_start`, int32 [1], holds the target's language, with which the decoder starts. Set them with
+    `functools.partial`.
+
+    Raises:
+      DataError: a language is not a control symbol of the vocabulary.
     """
-    languages = {"inputs": source_language, "targets": target_language}
-    frames = {}
-    for name, language in languages.items():
-        if name not in dataset.element_spec or not is_ours(vocabulary := output_features[name].vocabulary):
-            continue
-        closing = [EOS_ID]
-        if language is not None:
-            field = "source_language" if name == "inputs" else "target_language"
-            closing.append(_language_id(f"frame_pairs: {field}", vocabulary, language))
-        frames[name] = list(opening_of(vocabulary)), closing
+    languages = {"inputs": ("source", source_language), "targets": ("target", target_language)}
+    special = {}
+    for name, (side, language) in languages.items():
+        if name in dataset.element_spec and is_ours(vocabulary := output_features[name].vocabulary):
+            field = f"add_special_tokens: {side}_language"
+            special[name] = special_tokens_of(vocabulary, language, field=field)
 
-    def put(example):
-        around = {}
-        for name, (opening, closing) in frames.items():
+    def add(example):
+        added = {}
+        for name, tokens in special.items():
             ids = tf.cast(example[name], tf.int32)
             if sequence_length is not None and sequence_length.get(name) is not None:
-                ids = ids[: sequence_length[name] - len(opening) - len(closing)]
-            around[name] = tf.concat([opening, ids, closing], 0)
-        if target_language is not None and "targets" in frames:
-            around["decoder_start"] = tf.constant(frames["targets"][1][-1:], tf.int32)
-        return {**example, **around}
+                ids = ids[: sequence_length[name] - tokens.size]
+            added[name] = tf.concat([list(tokens.opening), ids, list(tokens.closing)], 0)
+        if target_language is not None and "targets" in special:
+            added["decoder_start"] = tf.constant(special["targets"].closing[-1:], tf.int32)
+        return {**example, **added}
 
-    return dataset.map(put, num_parallel_calls=tf.data.AUTOTUNE)
+    return dataset.map(add, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def framed(noised: record.Noised, limits: dict[str, int], frame: Frame) -> dict[str, tf.RaggedTensor]:
-    """Features of each example, ragged; the tokens of the frame stand for themselves, and count as text.
+def noised_features(
+    noised: record.Noised, limits: dict[str, int], special: SpecialTokens
+) -> dict[str, tf.RaggedTensor]:
+    """Features of each noised example, ragged, with special tokens, which count as visible text.
 
     Args:
-      limits: longest `inputs` and `targets` without their frame, where there is a limit.
+      limits: maximum length of `inputs` and `targets` without special tokens; absent: no maximum.
+      special: ids to add; exactly one closes a text.
     """
     if "inputs" in limits:
         noised = _truncated(noised, limits["inputs"])
-    opened = len(frame.opening)
-    places = tuple(range(1, opened + 1))
-    end = noised.target_partition.row_lengths + 1 + opened
-    around = functools.partial(_around, noised.partition)
+    (closing,) = special.closing
+    opened = len(special.opening)
+    opening_sources = tuple(range(1, opened + 1))
+    closing_source = noised.target_partition.row_lengths + 1 + opened
+    surround = functools.partial(_surround, noised.partition)
 
-    def own(source: tf.Tensor, rows: RowPartition) -> tf.Tensor:
-        """Sources within each example, which count its opening."""
-        source = source - rows.broadcast(noised.target_partition.row_starts)
+    def own_source(source: tf.Tensor, partition: RowPartition) -> tf.Tensor:
+        """Source positions within each example, counting its opening tokens."""
+        source = source - partition.broadcast(noised.target_partition.row_starts)
         return source + opened if opened else source
 
+    sources = own_source(noised.source, noised.partition)
     features = {
-        "inputs": around(noised.ids, frame.opening, frame.closing),
-        "inputs_source": around(own(noised.source, noised.partition), places, end),
-        "inputs_span": around(noised.span, [2] * opened, 2),
-        "inputs_op": around(noised.op, [int(record.Op.KEEP)] * opened, int(record.Op.KEEP)),
+        "inputs": surround(noised.ids, special.opening, closing),
+        "inputs_source": surround(sources, opening_sources, closing_source),
+        "inputs_span": surround(noised.span, [2] * opened, 2),
+        "inputs_op": surround(noised.op, [int(record.Op.KEEP)] * opened, int(record.Op.KEEP)),
     }
-    outputs, rows = (
-        (noised.outputs, own(noised.output_source, noised.output_partition)),
-        noised.output_partition,
-    )
-    outputs += (output_kinds(noised),)
+    partition = noised.output_partition
+    outputs = noised.outputs, own_source(noised.output_source, partition), output_kinds(noised)
     if "targets" in limits:
-        outputs, rows = _cut(outputs, rows, limits["targets"])
+        outputs, partition = _cut(outputs, partition, limits["targets"])
     visible = int(TargetKind.IN_PLACE)
     ids, sources, kinds = outputs
     return features | {
-        "targets": _around(rows, ids, frame.opening, frame.closing),
-        "targets_source": _around(rows, sources, places, end),
-        "targets_kind": _around(rows, kinds, [visible] * opened, visible),
+        "targets": _surround(partition, ids, special.opening, closing),
+        "targets_source": _surround(partition, sources, opening_sources, closing_source),
+        "targets_kind": _surround(partition, kinds, [visible] * opened, visible),
     }
 
 
-def framed_text(noised: record.Noised, frame: Frame) -> dict[str, tf.RaggedTensor]:
-    """`text` and `text_noise`, ragged [e, m]: the clean text that sources count, with its opening."""
+def clean_text_features(noised: record.Noised, special: SpecialTokens) -> dict[str, tf.RaggedTensor]:
+    """`text` and `text_noise`, ragged [e, m]: the clean text, with its opening tokens."""
     columns = record.split(noised)
     text, noise = columns["targets"], columns["target_noise"]
-    if frame.opening:
+    if special.opening:
         one = tf.ones([text.nrows(), 1], tf.int32)
-        text = tf.concat([one * [frame.opening], text], 1)
-        visible = [int(record.TargetNoise.VISIBLE)] * len(frame.opening)
+        text = tf.concat([one * [special.opening], text], 1)
+        visible = [int(record.TargetNoise.VISIBLE)] * len(special.opening)
         noise = tf.concat([one * [visible], noise], 1)
     return {"text": text, "text_noise": noise}
 
 
 def _truncated(noised: record.Noised, limit: int) -> record.Noised:
-    """`record.truncate`, at no cost where no example of the window is too long."""
+    """`record.truncate`, at no cost if no example of the batch is too long."""
 
     def changed(noised: record.Noised):
         return noised[:5], noised.target_noise
@@ -174,35 +152,35 @@ def _truncated(noised: record.Noised, limit: int) -> record.Noised:
     return record.Noised(*columns, *noised[5:])._replace(target_noise=target_noise)
 
 
-def _around(
-    rows: RowPartition, column: tf.Tensor, first: Sequence[int], last: tf.Tensor | int
+def _surround(
+    partition: RowPartition, values: tf.Tensor, first: Sequence[int], last: tf.Tensor | int
 ) -> tf.RaggedTensor:
-    """The column [n] of each example with the values `first` before it and `last` (scalar or [e]) behind."""
+    """Adds `first` before and `last` (scalar or [e]) after the values [n] of each example."""
     added = len(first) + 1
-    last = last + tf.zeros_like(rows.row_lengths)
-    examples = tf.range(rows.nrows)
-    # Places that the frames of earlier examples take: of columns, of examples.
-    before = (rows.value_rowids, examples)
-    if first:  # else nothing is spent on it
-        before = (rows.value_rowids * added + len(first), examples * added + len(first))
-    begins = rows.row_starts + before[1]
-    places = [tf.range(rows.nvals) + before[0], begins + rows.row_lengths]
-    values = [column, last]
-    for back, value in enumerate(reversed(first), 1):
-        places.append(begins - back)
-        values.append(tf.fill([rows.nrows], value))
+    last = last + tf.zeros_like(partition.row_lengths)
+    examples = tf.range(partition.nrows)
+    shift_of_value, shift_of_example = partition.value_rowids, examples  # special tokens of earlier examples
+    if first:  # costs nothing otherwise
+        shift_of_value = partition.value_rowids * added + len(first)
+        shift_of_example = examples * added + len(first)
+    starts = partition.row_starts + shift_of_example
+    indices = [tf.range(partition.nvals) + shift_of_value, starts + partition.row_lengths]
+    parts = [values, last]
+    for distance, value in enumerate(reversed(first), 1):
+        indices.append(starts - distance)
+        parts.append(tf.fill([partition.nrows], value))
     return tf.RaggedTensor.from_row_lengths(
-        tf.dynamic_stitch(places, values), rows.row_lengths + added, validate=False
+        tf.dynamic_stitch(indices, parts), partition.row_lengths + added, validate=False
     )
 
 
 def _cut(
-    columns: tuple[tf.Tensor, ...], rows: RowPartition, limit: int
+    columns: tuple[tf.Tensor, ...], partition: RowPartition, limit: int
 ) -> tuple[tuple[tf.Tensor, ...], RowPartition]:
-    """The first `limit` values of each example, at no cost where none has more."""
+    """The first `limit` values of each example, at no cost if no example has more."""
 
     def cut():
-        index, kept = rows.where(rows.offsets < limit)
+        index, kept = partition.where(partition.offsets < limit)
         return tuple(take(column, index) for column in columns), kept
 
-    return tf.cond(tf.reduce_max(rows.row_lengths) > limit, cut, lambda: (columns, rows))
+    return tf.cond(tf.reduce_max(partition.row_lengths) > limit, cut, lambda: (columns, partition))

@@ -53,7 +53,7 @@ def predict(
       DataError: a mixture, a task without such metrics, or a split without examples.
     """
     config = model.config
-    task = registry.find_task(config.data.task, config.data.task_modules, str(model.vocabulary.path))
+    task = registry.find_task(config.data.task, config.data.task_modules, model.vocabulary)
     if isinstance(task, seqio.Mixture):
         names = ", ".join(sorted(member.name for member in task.tasks))
         raise DataError(f"predictions are of one task, and {task.name!r} is a mixture; give one of {names}")
@@ -97,7 +97,7 @@ def _examples(model: LoadedModel, task: seqio.Task, split: str) -> Iterator[dict
         num_shards=1,
         seed=0,
         training=False,
-        how=Reading(packed=False, provenance=False),
+        reading=Reading(packed=False, provenance=False),
     )
     return dataset.as_numpy_iterator()
 

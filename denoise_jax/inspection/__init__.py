@@ -1,1 +1,1 @@
-""""""
+"""Showing noise to people: examples, statistics, terminal views and an HTML page."""

@@ -1,4 +1,4 @@
-"""Noise drawn in a terminal: texts in colour, measurements as tables and bars."""
+"""Noise in a terminal: examples in colour, statistics as tables and bars."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from rich.text import Text
 from denoise_jax.inspection import token_views
 
 if TYPE_CHECKING:
-    from denoise_jax.inspection.examples import Seen
+    from denoise_jax.inspection.examples import NoisedExample
 
 # A style for each of token_views.LOOKS.
 _STYLES = {
@@ -21,51 +21,51 @@ _STYLES = {
     "inserted": "bold white on magenta",
     "replaced": "black on yellow",
     "sentinel": "black on cyan",
-    "seen": "",
-    "hidden": "red underline",
+    "visible": "",
+    "covered": "red underline",
     "deleted": "bright_black strike",
 }
 _SIDES = {"inputs": "corrupted", "text": "text     ", "targets": "target   "}
 _MEASURES = {
-    "hidden": "of the text's tokens: a mask or another symbol stands for them",
-    "deleted": "of the text's tokens: nothing tells of them",
-    "replaced": "as a share of the text: another token stands in the place (part of hidden)",
-    "inserted": "as a share of the text: tokens that stand for nothing",
-    "moved": "of the text's tokens: they stand behind another token than in the text",
+    "hidden": "of the text: not visible, the sum of these three",
+    "  masked": "of the text: covered by a mask or sentinel",
+    "  replaced": "of the text: covered by a random token",
+    "  deleted": "of the text: nothing takes its place",
+    "inserted": "relative to the text: corresponds to nothing",
+    "moved": "of the text: follows another token",
     "truncated": "of the examples: longer than the encoder's rows",
-    "lost": "of the corrupted tokens: cut off with them",
+    "lost": "of the corrupted tokens: truncated with them",
 }
-_SINGLE_LENGTHS = 16  # of spans; longer ones share a bar
+_SINGLE_LENGTHS = 16  # longer spans share bars
 _BAR = 40
 
 
-def legend(console: Console, examples: "Iterable[Seen]") -> None:
-    """The looks that these examples have, each in its own colour."""
-    used = {token.look for seen in examples for side in token_views.sides(seen).values() for token in side}
+def legend(console: Console, examples: "Iterable[NoisedExample]") -> None:
+    """The looks used in these examples, in their colours."""
+    sides = [side for example in examples for side in token_views.sides(example).values()]
+    used = {token.look for side in sides for token in side}
     entries = [
         Text(name, _STYLES[look]) for look, name in token_views.LOOKS.items() if look in used & _COLOURED
     ]
     console.print(Text("  ").join(entries))
 
 
-def example(console: Console, seen: "Seen", name: str = "") -> None:
-    """One block: a rule with the figures, the corrupted text, the text, and the target where it differs."""
-    counts = token_views.counts(seen)
-    figures = (
-        f"{counts.text} tokens → {counts.inputs}, {counts.hidden} hidden, {counts.deleted} deleted, "
-        f"{counts.moved} moved"
-    )
+def example(console: Console, shown: "NoisedExample", name: str = "") -> None:
+    """A rule with the figures, then the corrupted text, the text, and the target unless it is the text."""
+    counts = token_views.counts(shown)
+    deleted = f" ({counts.deleted} deleted)" if counts.deleted else ""
+    figures = f"{counts.text} tokens → {counts.inputs}, {counts.hidden} hidden{deleted}, {counts.moved} moved"
     heading = Text.assemble((name, "bold"), "  " if name else "", figures)
     console.rule(heading, style="dim", align="left")
-    for side, tokens in token_views.sides(seen).items():
+    for side, tokens in token_views.sides(shown).items():
         console.print(Text.assemble((f"{_SIDES[side]}  ", "bold"), running_text(tokens)))
 
 
 def running_text(tokens: Iterable[token_views.Token]) -> Text:
-    """Tokens as text; a space before a coloured piece stays uncoloured, and a lone one in colour is ▁."""
+    """Tokens as text. The space before a coloured piece is not coloured; a coloured space is shown as ▁."""
     text = Text()
     for token in tokens:
-        space, piece = token_views.pieces_apart(token.piece, first=not text)
+        space, piece = token_views.split_space(token.piece, first=not text)
         style = _STYLES[token.look]
         text.append(" " if space else "")
         text.append(piece if style or piece != "▁" else "", style)
@@ -87,28 +87,28 @@ def presets(console: Console, documentation: Mapping[str, str]) -> None:
 
 
 def statistics(console: Console, summary: Mapping, title: str) -> None:
-    """Rates, lengths and the histogram of spans, as `NoiseStatistics.summary` tells them."""
+    """Rates, lengths and the histogram of span lengths in `NoiseStatistics.summary`."""
     console.print(Text(f"{title}: {summary['examples']} examples, {summary['text_tokens']} tokens", "bold"))
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, meaning in _MEASURES.items():
-        table.add_row(name, Text(f"{summary[name]:.2%}", justify="right"), Text(meaning, "dim"))
+        table.add_row(name, Text(f"{summary[name.strip()]:.2%}", justify="right"), Text(meaning, "dim"))
     table.add_row(
         "length ratio",
         Text(f"{summary['length_ratio']:.3f}", justify="right"),
         Text(
             f"encoder to decoder: {summary['mean_input_length']:.1f} to {summary['mean_target_length']:.1f} "
-            "tokens an example, </s> included",
+            "tokens per example, special tokens included",
             "dim",
         ),
     )
     console.print(table)
     if summary["spans"]:
-        console.print(Text(f"tokens behind one mask: {summary['mean_span']:.3f} on average", "bold"))
+        console.print(Text(f"tokens covered by one mask: {summary['mean_span']:.3f} on average", "bold"))
         console.print(_histogram({int(length): count for length, count in summary["spans"].items()}))
 
 
 def picture(console: Console) -> str:
-    """What a recording console has shown, as SVG that asks for nothing from the network."""
+    """The output of a recording console as an SVG that loads nothing from the network."""
     from rich._export_format import CONSOLE_SVG_FORMAT
 
     without_fonts = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
@@ -116,7 +116,7 @@ def picture(console: Console) -> str:
 
 
 def _histogram(spans: Mapping[int, int]) -> Table:
-    """Bars of counts by length; lengths above `_SINGLE_LENGTHS` are joined up to each power of two."""
+    """Bars of counts by length; lengths above `_SINGLE_LENGTHS` are grouped by powers of two."""
     total = sum(spans.values())
     joined: dict[tuple[int, int], int] = {}
     for length in range(1, min(max(spans), _SINGLE_LENGTHS) + 1):

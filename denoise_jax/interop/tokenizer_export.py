@@ -65,13 +65,13 @@ def tokenizer_files(vocabulary: Vocabulary) -> dict[str, bytes]:
 
 
 def _of_sentencepiece(vocabulary: SentencePieceVocabulary) -> Tokenizer:
-    proto = sentencepiece_model_pb2.ModelProto.FromString(vocabulary.path.read_bytes())
+    proto = sentencepiece_model_pb2.ModelProto.FromString(vocabulary.model)
     for (section, option), known in _REQUIRED_OPTIONS.items():
         value = getattr(getattr(proto, section), option)
         if value not in known:
             raise DataError(
-                f"vocabulary {vocabulary.path} was trained with {option}={value}, but only "
-                f"{' or '.join(map(str, known))} can be exported to {TOKENIZER_FILE}"
+                f"vocabulary {vocabulary.name} was trained with {option}={value}, and a {TOKENIZER_FILE} can "
+                f"be written where that is {' or '.join(map(str, known))} only"
             )
     tokenizer = Tokenizer(_model(proto))
     tokenizer.normalizer = _normalizer(proto.normalizer_spec.precompiled_charsmap)

@@ -1,38 +1,50 @@
-"""Opening a vocabulary, whichever library it belongs to."""
+"""Loads a vocabulary of either kind, from a path or from the files of a run or checkpoint."""
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
-from denoise_jax.vocabulary.base import MODEL_FILE, TOKENIZER_FILE, Vocabulary
+from denoise_jax.errors import DataError
+from denoise_jax.vocabulary.base import INFO_FILE, MODEL_FILE, ORIGINAL_FILES, TOKENIZER_FILE, Vocabulary
 
 
 def load_vocabulary(path: str | Path) -> Vocabulary:
     """Loads the vocabulary at `path`: a folder of either kind, or a SentencePiece .model file.
 
     Raises:
-      DataError: there is no vocabulary at `path`, or it cannot be used.
+      DataError: `path` has no vocabulary, or one that cannot be used.
+    """
+    path = Path(path)
+    if path.suffix == ".model" and not path.is_dir():
+        files = {MODEL_FILE: path, INFO_FILE: path.with_name(INFO_FILE)}
+    else:
+        folder = path.parent if path.name == TOKENIZER_FILE else path
+        files = {name: folder / name for name in (MODEL_FILE, *ORIGINAL_FILES, INFO_FILE)}
+    try:
+        contents = {name: file.read_bytes() for name, file in files.items() if file.is_file()}
+    except OSError as error:
+        raise DataError(f"cannot read vocabulary {path}: {error}") from None
+    if not {MODEL_FILE, TOKENIZER_FILE} & contents.keys():
+        missing = files[MODEL_FILE]
+        raise DataError(
+            f"no vocabulary at {missing}: make one with `denoise-jax vocab --output {missing.parent}`"
+        )
+    return vocabulary_from_files(contents, str(path))
+
+
+def vocabulary_from_files(files: Mapping[str, bytes], name: str = "of the checkpoint") -> Vocabulary:
+    """The vocabulary with these files, as returned by `Vocabulary.files()`: name → content.
+
+    Args:
+      name: how error messages refer to it.
+
+    Raises:
+      DataError: the files are incomplete or cannot be used.
     """
     # Only the library that this vocabulary needs is imported.
-    path = Path(path)
-    if path.name == TOKENIZER_FILE:
-        path = path.parent
-    if (path / TOKENIZER_FILE).is_file() and not (path / MODEL_FILE).is_file():
+    if TOKENIZER_FILE in files and MODEL_FILE not in files:
         from denoise_jax.vocabulary.tokenizers import TokenizersVocabulary
 
-        return TokenizersVocabulary(path)
+        return TokenizersVocabulary(files, name)
     from denoise_jax.vocabulary.sentencepiece import SentencePieceVocabulary
 
-    return SentencePieceVocabulary(path)
-
-
-def vocabulary_from_files(files: Mapping[str, bytes]) -> Vocabulary:
-    """The vocabulary with these files, name → content; DataError if they cannot be used."""
-    folder = tempfile.mkdtemp(prefix="denoise-jax-")
-    for name, content in files.items():
-        (Path(folder) / name).write_bytes(content)
-    vocabulary = load_vocabulary(folder)
-    weakref.finalize(vocabulary, shutil.rmtree, folder, ignore_errors=True)  # SeqIO reads the file later
-    return vocabulary
+    return SentencePieceVocabulary(files, name)

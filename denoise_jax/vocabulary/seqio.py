@@ -1,4 +1,4 @@
-"""Vocabularies as SeqIO sees them: text to ids inside a tf.data graph."""
+"""Adapts vocabularies to SeqIO, which tokenizes inside a tf.data graph."""
 
 import functools
 import os
@@ -8,57 +8,39 @@ from pathlib import Path
 import numpy as np
 import seqio
 import tensorflow as tf
+import tensorflow_text as tf_text
 
-from denoise_jax.vocabulary.base import EOS_ID, MODEL_FILE, TOKENIZER_FILE, UNK_ID, Vocabulary
+from denoise_jax.vocabulary.base import EOS_ID, UNK_ID, Vocabulary
 from denoise_jax.vocabulary.load import load_vocabulary
-from denoise_jax.vocabulary.tokenizers import TokenizersVocabulary
+from denoise_jax.vocabulary.sentencepiece import SentencePieceVocabulary
 
 
-def seqio_vocabulary(path: str | os.PathLike) -> seqio.Vocabulary:
-    """What SeqIO sees of the vocabulary at `path`, a folder or .model file, which is read when needed."""
-    path = Path(path)
-    if (path / TOKENIZER_FILE).is_file() and not (path / MODEL_FILE).is_file():
-        return _of_tokenizers(str(path))
-    return _of_sentencepiece(str(path if path.suffix == ".model" else path / MODEL_FILE))
+class SeqioVocabulary(seqio.Vocabulary):
+    """A `Vocabulary` as SeqIO's features hold it.
 
+    Constructed from a path, it reads the files at first use, so tasks can be registered before their
+    vocabulary exists. Two of them are equal if their vocabularies have the same fingerprint, or if they have
+    the same path and neither has been read.
 
-@functools.lru_cache(maxsize=8)
-def _of_sentencepiece(file: str) -> seqio.SentencePieceVocabulary:
-    return seqio.SentencePieceVocabulary(file)
-
-
-@functools.lru_cache(maxsize=8)
-def _of_tokenizers(folder: str) -> "SeqioTokenizers":
-    return SeqioTokenizers(TokenizersVocabulary(folder))
-
-
-def is_ours(vocabulary: seqio.Vocabulary) -> bool:
-    """Whether `of_seqio` can tell what is behind it: not so of bytes, of class labels and their kin."""
-    return isinstance(vocabulary, seqio.SentencePieceVocabulary | SeqioTokenizers)
-
-
-def of_seqio(vocabulary: seqio.Vocabulary) -> Vocabulary:
-    """The vocabulary behind what SeqIO sees, for which `is_ours` holds; DataError if its file is unfit."""
-    if isinstance(vocabulary, SeqioTokenizers):
-        return vocabulary.own
-    return load_vocabulary(vocabulary.sentencepiece_model_file)
-
-
-class SeqioTokenizers(seqio.Vocabulary):
-    """A `TokenizersVocabulary` for SeqIO; equal to others of the same fingerprint.
-
-    In a graph the library is called through Python, which holds the interpreter for the call, so all texts
-    of a document go in one. The call keeps no state, and says so: positions in the data can be saved.
+    SentencePiece models are tokenized by the operation of tensorflow_text, as SeqIO does. Hugging Face's
+    tokenizers are called through Python, once for all sentences of a document because the call holds the
+    interpreter lock. It is declared stateless, so iterators over the dataset can be checkpointed.
     """
 
-    def __init__(self, own: TokenizersVocabulary):
+    def __init__(self, vocabulary: Vocabulary | str | os.PathLike):
         super().__init__()
-        self.own = own
-        self._fingerprint = own.fingerprint()
+        self._source = vocabulary if isinstance(vocabulary, Vocabulary) else Path(vocabulary)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The adapted vocabulary; DataError if it has to be read first and cannot be."""
+        if isinstance(self._source, Path):
+            self._source = load_vocabulary(self._source)
+        return self._source
 
     @property
     def bos_id(self) -> int:
-        return self.own.bos_id
+        return self.vocabulary.bos_id
 
     @property
     def eos_id(self) -> int:
@@ -70,19 +52,21 @@ class SeqioTokenizers(seqio.Vocabulary):
 
     @property
     def _base_vocab_size(self) -> int:
-        return len(self.own)
+        return len(self.vocabulary)
 
     def _encode(self, s: str) -> list[int]:
-        return self.own.encode(s)
+        return self.vocabulary.encode(s)
 
     def _decode(self, ids: Sequence[int]) -> str:
-        return self.own.decode(ids)
+        return self.vocabulary.decode(ids)
 
     def _encode_tf(self, s: tf.Tensor) -> tf.Tensor | tf.RaggedTensor:
         """Strings, scalar or [texts] → int32 ids [n], or ragged [texts, n]."""
+        if isinstance(self.vocabulary, SentencePieceVocabulary):
+            return self._sentencepiece().tokenize(s)
 
         def encode(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return self.own.encode_batch([text.decode("utf-8", errors="replace") for text in texts])
+            return self.vocabulary.encode_batch([text.decode("utf-8", errors="replace") for text in texts])
 
         s = tf.convert_to_tensor(s)
         flat = tf.reshape(s, [-1])
@@ -92,24 +76,54 @@ class SeqioTokenizers(seqio.Vocabulary):
         if s.shape.rank == 0:
             return ids
         if s.shape.rank != 1:
-            raise ValueError(f"encode_tf takes a string or a vector of them, not shape {s.shape}")
+            raise ValueError(f"encode_tf takes a string or a vector of strings, not shape {s.shape}")
         return tf.RaggedTensor.from_row_lengths(ids, lengths, validate=False)
 
     def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
         """int32 ids [n] or [texts, n] → strings, scalar or [texts]."""
+        if isinstance(self.vocabulary, SentencePieceVocabulary):
+            return self._sentencepiece().detokenize(ids)
 
         def decode(rows: np.ndarray) -> np.ndarray:
-            return np.array(
-                [self.own.decode(row).encode() for row in rows.reshape(-1, rows.shape[-1])], object
-            )
+            texts = [self.vocabulary.decode(row).encode() for row in rows.reshape(-1, rows.shape[-1])]
+            return np.array(texts, object)
 
         if isinstance(ids, tf.RaggedTensor):
             ids = ids.to_tensor()
         texts = tf.numpy_function(decode, [ids], tf.string, stateful=False)
         return tf.reshape(texts, tf.shape(ids)[:-1])
 
+    def _sentencepiece(self) -> tf_text.SentencepieceTokenizer:
+        return tf_text.SentencepieceTokenizer(model=self.vocabulary.model)  # a resource of the current graph
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SeqioTokenizers) and self._fingerprint == other._fingerprint
+        if not isinstance(other, SeqioVocabulary):
+            return False
+        if isinstance(self._source, Path) and self._source == other._source:
+            return True
+        return self.vocabulary == other.vocabulary
 
     def __hash__(self) -> int:
-        return hash(self._fingerprint)
+        return hash(self.vocabulary)
+
+
+def is_ours(vocabulary: seqio.Vocabulary) -> bool:
+    """Whether `of_seqio` accepts a SeqIO vocabulary: not bytes, class labels and other kinds."""
+    return isinstance(vocabulary, seqio.SentencePieceVocabulary | SeqioVocabulary)
+
+
+def of_seqio(vocabulary: seqio.Vocabulary) -> Vocabulary:
+    """The `Vocabulary` of a SeqIO vocabulary for which `is_ours` holds.
+
+    Raises:
+      DataError: its file cannot be used, such as a SentencePiece model with other reserved ids.
+    """
+    if isinstance(vocabulary, SeqioVocabulary):
+        return vocabulary.vocabulary
+    return _load_once(vocabulary.sentencepiece_model_file)
+
+
+@functools.lru_cache(maxsize=8)
+def _load_once(model_file: str) -> Vocabulary:
+    """SeqIO caches its own models by path in the same way."""
+    return load_vocabulary(model_file)

@@ -24,12 +24,12 @@ from denoise_jax.vocabulary.base import (
 )
 from denoise_jax.vocabulary.sentencepiece import SentencePieceVocabulary
 
-# Control symbols follow the four reserved ids in this order. Text that contains their names never yields
-# their ids, so nobody can type a mask into a corpus.
+# Control symbols follow the four reserved ids in this order. Their names in a text never yield their ids, so
+# a corpus cannot contain a mask.
 CONTROL_SYMBOLS = (MASK, ROTATION, SEPARATOR, *MODES)
 
 
-def train(
+def train_sentencepiece(
     texts: Iterable[str],
     folder: str | Path,
     *,
@@ -40,23 +40,23 @@ def train(
     sentinels: int = 0,
     control_symbols: Sequence[str] = (),
 ) -> SentencePieceVocabulary:
-    """Trains a vocabulary (Kudo & Richardson 2018) and writes it whole or not at all.
+    """Trains a SentencePiece vocabulary (Kudo & Richardson 2018) and writes it atomically.
 
     Args:
       texts: documents; their lines are the training sentences.
       folder: receives the model and a JSON description; an existing vocabulary is replaced.
-      size: pieces in all, reserved ids included.
+      size: number of pieces, including reserved ids.
       model_type: "unigram" or "bpe".
       character_coverage: share of characters that get a piece of their own.
-      byte_fallback: spell unknown characters in bytes (takes 256 pieces) instead of <unk>.
-      sentinels: symbols <extra_id_0>, <extra_id_1>, ... that stand for spans in span corruption (T5).
+      byte_fallback: encode unknown characters as bytes (takes 256 pieces) instead of <unk>.
+      sentinels: number of symbols <extra_id_0>, <extra_id_1>, ... for span corruption (T5).
       control_symbols: further reserved symbols, such as language or mode tokens.
 
     Raises:
-      DataError: no text, or a size that SentencePiece cannot reach with this text.
+      DataError: there is no text, or SentencePiece cannot reach `size` on it.
     """
     counts = {"documents": 0, "characters": 0}
-    # A symbol that is asked for twice, or reserved anyway, is there once.
+    # A symbol that is given twice, or is reserved anyway, appears once.
     symbols = list(
         dict.fromkeys([*CONTROL_SYMBOLS, *map(SENTINEL.format, range(sentinels)), *control_symbols])
     )
@@ -67,7 +67,7 @@ def train(
             counts["characters"] += len(text)
             yield from (line for line in text.splitlines() if line.strip())
 
-    # SentencePiece's own message for an empty iterator is an internal check, so look first.
+    # On an empty iterator SentencePiece reports a failed internal check.
     stream = lines()
     first = next(stream, None)
     if first is None:
@@ -97,7 +97,8 @@ def train(
     except RuntimeError as error:
         reason = str(error).split("]")[-1].strip() or str(error)
         raise DataError(f"cannot train a vocabulary of size={size}: {reason}") from None
-    info = {"size": size, "model_type": model_type, "control_symbols": symbols}
-    write_atomically(Path(folder) / MODEL_FILE, model.getvalue())
-    write_atomically(Path(folder) / INFO_FILE, json.dumps({**info, **counts}, indent=2) + "\n")
-    return SentencePieceVocabulary(folder)
+    info = {"size": size, "model_type": model_type, "control_symbols": symbols, **counts}
+    files = {MODEL_FILE: model.getvalue(), INFO_FILE: (json.dumps(info, indent=2) + "\n").encode()}
+    for name, content in files.items():
+        write_atomically(Path(folder) / name, content)
+    return SentencePieceVocabulary(files, str(folder))

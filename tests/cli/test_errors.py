@@ -69,7 +69,7 @@ CASES = {
         ["evaluate", "run", "--max-batches", "0"],
         "--max-batches 0 must be at least 1",
     ),
-    "vocab size": (["vocab", "--output", "v", "--size", "-3", "x.txt"], "--size -3 leaves no room"),
+    "vocab size": (["vocab", "--output", "v", "--size", "-3", "x.txt"], "size=-3 leaves no room"),
     "vocab coverage": (["vocab", "--output", "v", "--character-coverage", "0.1", "x.txt"], "0.98 and 1"),
     "seed": (["corrupt", "A text.", "--seed", "99999999999999999999"], "--seed"),
     "task with its own noise": (

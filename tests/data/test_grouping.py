@@ -1,4 +1,4 @@
-"""Greedy groups against the plain loop that they stand for."""
+"""Greedy groups against a plain loop."""
 
 import numpy as np
 import tensorflow as tf
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from denoise_jax.data.grouping import greedy_groups
 
-_groups = tf.function(
+groups_of = tf.function(
     greedy_groups,
     input_signature=[
         [tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.int32)],
@@ -16,7 +16,7 @@ _groups = tf.function(
 )
 
 
-def _loop(sides, limits):
+def groups_by_loop(sides, limits):
     groups, totals, group = [], [0, 0], 0
     for item, lengths in enumerate(zip(*sides, strict=True)):
         if item and any(t + n > limit for t, n, limit in zip(totals, lengths, limits, strict=True)):
@@ -31,7 +31,7 @@ def _loop(sides, limits):
     st.integers(1, 30),
     st.integers(1, 30),
 )
-def test_equals_the_loop(items, first, second):
+def test_groups_are_those_of_a_plain_loop(items, first, second):
     sides = [np.array([item[i] for item in items], np.int32) for i in (0, 1)]
-    found = _groups([tf.constant(s) for s in sides], [tf.constant(first), tf.constant(second)])
-    np.testing.assert_array_equal(found.numpy(), _loop(sides, [first, second]))
+    found = groups_of([tf.constant(s) for s in sides], [tf.constant(first), tf.constant(second)])
+    np.testing.assert_array_equal(found.numpy(), groups_by_loop(sides, [first, second]))

@@ -1,6 +1,6 @@
-"""Two data shards, two tasks and neighbours in a stream: the same text over and over, and unrelated noise.
+"""Two data shards, two tasks and neighbours in a stream: the same text again and again, with unrelated noise.
 
-SeqIO alone gives the same seed to an example's place in every shard and in every task. Seeds are fixed; the
+SeqIO alone gives the same seed to an example's position in every shard and every task. Seeds are fixed; the
 false-alarm rates say how surprising a failure after a change would be.
 """
 
@@ -9,37 +9,23 @@ import math
 
 import numpy as np
 import pytest
-import seqio
-import tensorflow as tf
 
 from denoise_jax.corruption.record import TargetNoise
-from denoise_jax.data import preprocessors, registry
+from denoise_jax.data.preprocessors import EXAMPLES_PER_BATCH
+from tests.data.helpers import read_task, text_task
 
-COUNT = 33 * preprocessors.WINDOW  # 2112 examples in each stream
+COUNT = 33 * EXAMPLES_PER_BATCH  # 2112 examples in each stream
 TEXT = "We meet tonight at a crossroads. The union is strong. Let us go on together. Our work is not done."
-LAGS = (-preprocessors.WINDOW, -2, -1, 0, 1, 2, preprocessors.WINDOW)
+LAGS = (-EXAMPLES_PER_BATCH, -2, -1, 0, 1, 2, EXAMPLES_PER_BATCH)
 PRESETS = ("bart_paper", "token_deletion")
 
 
 def _read(name, preset, vocabulary_folder, shard):
     """(not visible: bool [e, m], corrupted texts) of one of the two shards of a task."""
 
-    def source(split, shuffle_files, seed=None):
-        del split, shuffle_files, seed
-        return tf.data.Dataset.from_tensors({"text": TEXT}).repeat(2 * COUNT)
-
-    task = seqio.Task(
-        name,
-        source=seqio.FunctionDataSource(source, splits=["train"]),
-        preprocessors=preprocessors.denoising(name, preset),
-        output_features=preprocessors.output_features(str(vocabulary_folder)),
-    )
-    how = preprocessors.Reading(shard=shard, with_text=True)
-    lengths = {"inputs": 256, "targets": 128}
-    dataset = registry.open_shard(
-        task, "train", lengths=lengths, num_shards=2, seed=7, training=False, how=how
-    )
-    examples = list(dataset.as_numpy_iterator())
+    task = text_task(name, [TEXT] * (2 * COUNT), vocabulary_folder, preset)
+    options = {"limit": 128, "input_limit": 256, "num_shards": 2, "seed": 7}
+    examples = read_task(task, shard=shard, with_text=True, **options)
     assert len({example["text"].tobytes() for example in examples}) == 1
     noise = np.stack([example["text_noise"] for example in examples]) != TargetNoise.VISIBLE
     return noise, [example["inputs"].tobytes() for example in examples]
@@ -64,11 +50,11 @@ def _correlation(first, second):
 
 
 def _coincidences(first, second):
-    """z of the number of examples that are alike in both streams, were these paired at random."""
-    alike = sum(a == b for a, b in zip(first, second, strict=True))
+    """z of the number of equal examples in both streams, under random pairing."""
+    equal = sum(a == b for a, b in zip(first, second, strict=True))
     counts = collections.Counter(second)
     expected = sum(counts[text] for text in first) / len(second)
-    return (alike - expected) / math.sqrt(expected + 1)
+    return (equal - expected) / math.sqrt(expected + 1)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +67,7 @@ def test_streams_of_noise_are_unrelated(streams, pair):
     assert first.shape[0] == second.shape[0] == COUNT
     for lag in LAGS:
         columns, texts = _lagged(first, second, lag), _lagged(first_texts, second_texts, lag)
-        if pair[0] == pair[1] and lag == 0:  # what is the same is seen
+        if pair[0] == pair[1] and lag == 0:  # a stream depends on itself
             assert min(_correlation(*columns), _coincidences(*texts)) > 30
             continue
         assert abs(_correlation(*columns)) < 5.5

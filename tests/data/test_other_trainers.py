@@ -1,16 +1,16 @@
-"""Tasks in another trainer, which reads them as T5X does: by SeqIO's registry and SeqIO's own converter.
+"""Tasks in another trainer, which reads them as T5X does: from SeqIO's registry with SeqIO's own converter.
 
-The provenance of tokens is left out there, and everything else must come through whole.
+The converter drops the provenance of tokens; everything else must be complete.
 """
 
 import numpy as np
 import pytest
 import seqio
-import tensorflow as tf
 
 from denoise_jax.data import preprocessors
 from denoise_jax.vocabulary.base import EOS_ID
 from denoise_jax.vocabulary.load import load_vocabulary
+from tests.data.helpers import text_task
 
 LENGTHS = {"inputs": 160, "targets": 128}
 PRESETS = ("bart_paper", "t5_span")
@@ -31,20 +31,10 @@ PACKED = {
 @pytest.fixture(scope="module", autouse=True)
 def registered(vocabulary_folder, speeches):
     """Tasks `elsewhere_bart_paper` and `elsewhere_t5_span`, and the mixture `elsewhere` of both."""
-
-    def source(split, shuffle_files, seed=None):
-        del split, shuffle_files, seed
-        texts = [speech[start : start + 100] for speech in speeches for start in range(0, 1000, 100)]
-        return tf.data.Dataset.from_tensor_slices({"text": texts})
-
+    texts = [speech[start : start + 100] for speech in speeches for start in range(0, 1000, 100)]
     names = [f"elsewhere_{preset}" for preset in PRESETS]
     for name, preset in zip(names, PRESETS, strict=True):
-        seqio.TaskRegistry.add(
-            name,
-            source=seqio.FunctionDataSource(source, splits=["train"]),
-            preprocessors=preprocessors.denoising(name, preset),
-            output_features=preprocessors.output_features(str(vocabulary_folder)),
-        )
+        seqio.TaskRegistry.add_provider(name, text_task(name, texts, vocabulary_folder, preset))
     seqio.MixtureRegistry.add("elsewhere", names, default_rate=1)
     yield
     seqio.MixtureRegistry.remove("elsewhere")
@@ -84,7 +74,7 @@ def segments_of(rows):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_seqios_own_converter_makes_whole_rows(preset):
+def test_seqios_own_converter_makes_complete_rows(preset):
     examples = examples_of(f"elsewhere_{preset}")
     assert {*preprocessors.PROVENANCE} < {*examples[0]}
     padded, packed = (rows_of(f"elsewhere_{preset}", pack) for pack in (False, True))

@@ -1,4 +1,4 @@
-"""Rows hold every example whole, in order, and say which token is whose."""
+"""Rows hold every example completely and in order, with the segment of every token."""
 
 import itertools
 
@@ -13,7 +13,7 @@ INPUTS, TARGETS, BOS = 20, 24, 3
 
 
 def _examples(count=200, seed=0):
-    """Examples of 1 to 9 inputs and 1 to 12 targets; ids tell example and side."""
+    """Examples of 1 to 9 inputs and 1 to 12 targets; ids identify example and side."""
     random = np.random.default_rng(seed)
     for index in range(count):
         sizes = random.integers(1, 10), random.integers(1, 13)
@@ -24,10 +24,10 @@ def _examples(count=200, seed=0):
         }
 
 
-def _rows(pack, examples, window=64, **specs):
+def _rows(pack, examples, examples_per_batch=64, **specs):
     spec = {k: tf.TensorSpec([None], tf.int32) for k in examples[0]} | specs
     dataset = tf.data.Dataset.from_generator(lambda: iter(examples), output_signature=spec)
-    converter = DenoisingFeatureConverter(pack=pack, bos_id=BOS, window=window)
+    converter = DenoisingFeatureConverter(pack=pack, bos_id=BOS, examples_per_batch=examples_per_batch)
     return list(converter(dataset, {"inputs": INPUTS, "targets": TARGETS}).as_numpy_iterator())
 
 
@@ -66,7 +66,7 @@ def test_packing_fills_rows():
         ]
         fits = used[0] + more[0] <= INPUTS and used[1] + more[1] <= TARGETS
         assert not fits or following["encoder_input_tokens"][0] % 64 == 10_000 % 64, (
-            "only a window may end early"
+            "only a batch may end early"
         )
 
 
@@ -84,7 +84,7 @@ def test_without_kinds_everything_counts_as_masked():
 
 
 @pytest.mark.parametrize("size", [1, None])
-def test_an_example_may_bring_the_start_of_its_decoder(size):
+def test_an_example_may_set_its_decoder_start(size):
     examples = [{**e, "decoder_start": np.array([7 + i], np.int32)} for i, e in enumerate(_examples(50))]
     starts = []
     for row in _rows(True, examples, decoder_start=tf.TensorSpec([size], tf.int32)):
@@ -98,7 +98,7 @@ def test_an_example_may_bring_the_start_of_its_decoder(size):
 
 
 def test_empty_targets_pack():
-    """As an evaluation task may have them; the next example's tokens stay its own."""
+    """As in some evaluation tasks; they do not affect the next example."""
     examples = [{k: e[k] for k in ("inputs", "targets")} for e in _examples(20)]
     for example in examples[::3]:
         example["targets"] = example["targets"][:0]
@@ -111,7 +111,7 @@ def test_empty_targets_pack():
         assert (row["decoder_input_tokens"][first] == BOS).all()
 
 
-def test_other_features_are_left_out():
+def test_other_features_are_dropped():
     examples = [{**e, "inputs_source": e["inputs"], "number": np.int32(3)} for e in _examples(50)]
     rows = _rows(True, examples, number=tf.TensorSpec([], tf.int32))
     assert {name: values.tolist() for name, values in rows[0].items()} == {
@@ -135,7 +135,7 @@ def _class_rows(pack, examples, size=None):
 
 @pytest.mark.parametrize("size", [1, None])
 @pytest.mark.parametrize("pack", [True, False])
-def test_a_class_stands_at_the_last_token_of_what_both_sides_read(pack, size):
+def test_the_class_is_the_target_of_the_last_token(pack, size):
     examples = list(_class_examples())
     remaining = iter(examples)
     for row in _class_rows(pack, examples, size):
@@ -155,7 +155,7 @@ def test_a_class_stands_at_the_last_token_of_what_both_sides_read(pack, size):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"targets": np.array([3], np.int32)}, r"classes must be 0 to 2 .* \[0\] \[to\] \[3\]"),
         ({"targets": np.array([-1], np.int32)}, r"classes must be 0 to 2 .* \[-1\] \[to\] \[2\]"),
@@ -163,8 +163,8 @@ def test_a_class_stands_at_the_last_token_of_what_both_sides_read(pack, size):
         ({"inputs": np.array([], np.int32)}, "an example needs inputs"),
     ],
 )
-def test_what_is_no_class_is_refused(change, told):
+def test_targets_that_are_not_one_known_class_are_refused(change, message):
     examples = list(_class_examples(20))
     examples[7] |= change
-    with pytest.raises(tf.errors.InvalidArgumentError, match=told):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         _class_rows(True, examples)

@@ -1,4 +1,4 @@
-"""Where sentences end, on text that ends them in odd ways."""
+"""Where sentences end, on ordinary and unusual text."""
 
 import pytest
 import tensorflow as tf
@@ -31,7 +31,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("text", "expected"), CASES.values(), ids=CASES.keys())
-def test_sentences(text, expected):
+def test_sentences_end_where_expected(text, expected):
     found = [sentence.decode() for sentence in split_sentences(tf.constant(text)).numpy()]
     assert found == expected
 

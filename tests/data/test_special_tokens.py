@@ -1,4 +1,4 @@
-"""Pairs for fine-tuning: cut, opened and closed as the vocabulary says."""
+"""Fine-tuning pairs are truncated, opened and closed according to the vocabulary."""
 
 import functools
 
@@ -6,16 +6,16 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from denoise_jax.data.special_tokens import frame_pairs
+from denoise_jax.data.special_tokens import add_special_tokens
 from denoise_jax.errors import DataError
 from denoise_jax.vocabulary.load import load_vocabulary
-from denoise_jax.vocabulary.seqio import seqio_vocabulary
+from denoise_jax.vocabulary.seqio import SeqioVocabulary
 
 PAIR = {"inputs": [10, 11, 12, 13, 14, 15], "targets": [20, 21], "weight": [7]}
 
 
-def framed(vocabulary, lengths=None, *, targets=None, **languages):
-    """What SeqIO makes of PAIR with `frame_pairs` as the one preprocessor."""
+def with_special_tokens(vocabulary, lengths=None, *, targets=None, **languages):
+    """PAIR in SeqIO with `add_special_tokens` as the one preprocessor."""
     features = {
         "inputs": seqio.Feature(vocabulary, dtype=tf.int32),
         "targets": seqio.Feature(targets or vocabulary, add_eos=False, dtype=tf.int32),
@@ -27,33 +27,35 @@ def framed(vocabulary, lengths=None, *, targets=None, **languages):
         source=seqio.FunctionDataSource(
             lambda split, shuffle_files, seed=None: tf.data.Dataset.from_tensor_slices(pair), splits=["train"]
         ),
-        preprocessors=[functools.partial(frame_pairs, **languages)],
+        preprocessors=[functools.partial(add_special_tokens, **languages)],
         output_features=features,
     )
     (example,) = task.get_dataset(lengths, "train", shuffle=False).as_numpy_iterator()
     return {name: values.tolist() for name, values in example.items()}
 
 
-def test_sentencepiece_closes_and_opens_nothing(vocabulary_folder):
-    found = framed(seqio_vocabulary(vocabulary_folder), {"inputs": 4, "targets": 8, "weight": 8})
+def test_sentencepiece_texts_are_closed_and_not_opened(vocabulary_folder):
+    found = with_special_tokens(SeqioVocabulary(vocabulary_folder), {"inputs": 4, "targets": 8, "weight": 8})
     assert found == {"inputs": [10, 11, 12, 1], "targets": [20, 21, 1], "weight": [7]}
 
 
-def test_bart_opens_and_closes(bart_folder):
-    vocabulary = seqio_vocabulary(bart_folder)
-    found = framed(vocabulary, {"inputs": 4, "targets": 8, "weight": 8})
+def test_bart_texts_are_opened_and_closed(bart_folder):
+    vocabulary = SeqioVocabulary(bart_folder)
+    found = with_special_tokens(vocabulary, {"inputs": 4, "targets": 8, "weight": 8})
     assert found == {"inputs": [3, 10, 11, 1], "targets": [3, 20, 21, 1], "weight": [7]}
-    assert framed(vocabulary)["inputs"] == [3, *PAIR["inputs"], 1], "without lengths nothing is cut"
+    assert with_special_tokens(vocabulary)["inputs"] == [3, *PAIR["inputs"], 1], (
+        "without lengths nothing is truncated"
+    )
     own = load_vocabulary(bart_folder)
     theirs = own.hf_ids[found["targets"]].tolist()
     assert (theirs[0], theirs[-1]) == (0, 2)
 
 
-def test_languages_come_behind_and_the_targets_starts_the_decoder(mbart_folder, vocabulary_folder):
+def test_languages_follow_eos_and_that_of_the_targets_starts_the_decoder(mbart_folder, vocabulary_folder):
     own = load_vocabulary(mbart_folder)
     english, romanian = own.symbol_id("en_XX"), own.symbol_id("ro_RO")
-    found = framed(
-        seqio_vocabulary(mbart_folder),
+    found = with_special_tokens(
+        SeqioVocabulary(mbart_folder),
         {"inputs": 5, "targets": 4, "weight": 8},
         source_language="en_XX",
         target_language="ro_RO",
@@ -61,10 +63,10 @@ def test_languages_come_behind_and_the_targets_starts_the_decoder(mbart_folder, 
     assert found["inputs"] == [10, 11, 12, 1, english]
     assert found["targets"] == [20, 21, 1, romanian]
     assert found["decoder_start"] == [romanian]
-    with pytest.raises(DataError, match="frame_pairs: target_language='xx' is no control symbol"):
-        framed(seqio_vocabulary(vocabulary_folder), target_language="xx")
+    with pytest.raises(DataError, match="add_special_tokens: target_language='xx' is not a control symbol"):
+        with_special_tokens(SeqioVocabulary(vocabulary_folder), target_language="xx")
 
 
-def test_class_labels_stay_as_they_are(bart_folder):
-    found = framed(seqio_vocabulary(bart_folder), targets=seqio.PassThroughVocabulary(30))
+def test_class_labels_are_returned_unchanged(bart_folder):
+    found = with_special_tokens(SeqioVocabulary(bart_folder), targets=seqio.PassThroughVocabulary(30))
     assert found == {**PAIR, "inputs": [3, *PAIR["inputs"], 1]}

@@ -14,7 +14,7 @@ from denoise_jax.data.string_metrics import accuracy, all_answers, normalise, sq
         ("U.S.A.", "usa"),
         ("twenty-first", "twentyfirst"),
         (" The ", ""),
-        ("Straße — 5", "straße — 5"),  # only ASCII punctuation goes, as in the script
+        ("Straße — 5", "straße — 5"),  # only ASCII punctuation is removed, as in SQuAD's script
     ],
 )
 def test_answers_are_normalised_as_squad_does(text, expected):
@@ -26,7 +26,7 @@ def test_answers_are_normalised_as_squad_does(text, expected):
     [
         ("the Saint Bernadette", "Bernadette Soubirous", 0.5),
         ("a b c d", "b c", 0.8),  # "a" is an article: 2 of 3 and 2 of 2
-        ("one one two", "one one one", 2 / 3),  # a word counts as often as it stands in both
+        ("one one two", "one one one", 2 / 3),  # a word counts as often as both contain it
         ("the", "a", 1.0),  # neither has a word
         ("", "x", 0.0),
         ("x", "y", 0.0),

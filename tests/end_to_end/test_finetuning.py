@@ -14,7 +14,7 @@ from denoise_jax.runs.checkpoint import Checkpointer
 from denoise_jax.runs.load_model import load_model
 from denoise_jax.training.writers import read_lines
 from denoise_jax.vocabulary.load import load_vocabulary
-from denoise_jax.vocabulary.training import train
+from denoise_jax.vocabulary.training import train_sentencepiece
 from tasks.finetune import CENTURY_NAMES
 
 pytestmark = pytest.mark.slow
@@ -163,7 +163,7 @@ def test_what_cannot_begin_is_refused_before_it_writes(tiny_config, source, tmp_
 
 
 def test_another_vocabulary_is_refused(tiny_config, source, speeches, tmp_path, capsys):
-    train(speeches[:1], tmp_path / "other", size=300)
+    train_sentencepiece(speeches[:1], tmp_path / "other", size=300)
     other = str(tmp_path / "other")
     config = _finetuning(tiny_config, tmp_path, source, data={"vocabulary": other})
     assert main(["train", config, "--workdir", str(tmp_path / "run")]) == 2

@@ -1,4 +1,4 @@
-"""The page: whole, safe and self-contained; and in a real browser, what a pointed-at token lights up."""
+"""The page is complete, safe and self-contained; in a real browser, tokens highlight their counterparts."""
 
 import html.parser
 import re
@@ -11,10 +11,10 @@ import pytest
 
 from denoise_jax.corruption.record import Op, TargetNoise
 from denoise_jax.inspection import html_page
-from denoise_jax.inspection.examples import Seen
+from denoise_jax.inspection.examples import NoisedExample
 
 # a <b> c d & e f → d & <extra_id_0> <mask> a <b> x: two moved runs, a sentinel for e and f, x in c's place.
-SEEN = Seen(
+EXAMPLE = NoisedExample(
     inputs=["▁d", "▁&", "<extra_id_0>", "<mask>", "▁a", "▁<b>", "▁x"],
     inputs_op=[Op.KEEP, Op.KEEP, Op.SENTINEL, Op.INSERT, Op.KEEP, Op.KEEP, Op.RANDOM],
     inputs_source=[4, 5, 6, 1, 1, 2, 3],
@@ -63,18 +63,18 @@ class _Tokens(html.parser.HTMLParser):
 @pytest.fixture(scope="module")
 def text():
     blocks = [
-        html_page.Block("first", f"about {SCRIPT}", [SEEN]),
-        html_page.Block("second", "about", [SEEN, SEEN]),
+        html_page.Block("first", f"about {SCRIPT}", [EXAMPLE]),
+        html_page.Block("second", "about", [EXAMPLE, EXAMPLE]),
     ]
     return html_page.render(f"A title {SCRIPT}", blocks, {"third": "no sentinels"})
 
 
 @pytest.fixture(scope="module")
 def browse(text, tmp_path_factory):
-    """Opens the page in Chromium, with more script at its end: its DOM then, or a picture [h, w, 3]."""
+    """Opens the page in Chromium with a script appended; returns its DOM, or a picture [h, w, 3]."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
-        pytest.skip("there is no chromium on PATH (Debian: apt-get install chromium)")
+        pytest.skip("no chromium on PATH (Debian: apt-get install chromium)")
     folder = tmp_path_factory.mktemp("browser")
 
     def run(address="", script="", screenshot=False, flags=()):
@@ -102,7 +102,7 @@ def browse(text, tmp_path_factory):
     return run
 
 
-def test_every_token_is_there_with_its_provenance(text):
+def test_every_token_has_its_provenance(text):
     found = _Tokens(text).found
     assert len(found) == 3 * (7 + 7 + 3)
     assert [found[1, "inputs", n]["text"] for n in range(1, 8)] == [
@@ -123,7 +123,7 @@ def test_each_row_is_one_stop_of_the_tab_key(text):
     assert stops == {(example, side, 1) for example in (1, 2, 3) for side in ("inputs", "text", "targets")}
 
 
-def test_nothing_is_taken_from_outside_and_nothing_is_run(text):
+def test_nothing_is_loaded_and_no_script_of_the_text_runs(text):
     assert SCRIPT not in text
     assert "alert(1)" in text
     assert "://" not in text
@@ -132,14 +132,14 @@ def test_nothing_is_taken_from_outside_and_nothing_is_run(text):
     assert all(link.startswith("#") for link in _Tokens(text).links)
 
 
-def test_legend_shows_the_looks_that_there_are(text):
+def test_the_legend_shows_the_looks_that_occur(text):
     legend = text.split('class="legend"')[1].split("</ul>")[0]
     assert re.findall(r'swatch (\w+)"', legend) == [
-        *("kept", "moved", "inserted", "replaced", "sentinel", "seen", "hidden")
+        *("kept", "moved", "inserted", "replaced", "sentinel", "visible", "covered")
     ]
 
 
-def test_presets_left_out_are_named(text):
+def test_skipped_presets_are_named(text):
     assert "third is not shown: no sentinels" in text
 
 
@@ -158,7 +158,7 @@ def test_the_address_names_a_corrupted_token(browse):
     assert tokens.lit() == {(3, "inputs", 3), (3, "targets", 3)}
 
 
-def test_pointing_lights_up_and_leaving_puts_out(browse):
+def test_hovering_highlights_and_leaving_ends_it(browse):
     over = "document.querySelector('{}').dispatchEvent(new PointerEvent('pointerover', {{bubbles: true}}));"
     token = over.format('[data-example="1"] [data-side="inputs"][data-at="7"]')
     assert browse(script=token).lit() == {(1, "text", 3)}
@@ -194,6 +194,6 @@ def test_it_is_drawn_in_colour_in_light_and_dark(browse):
     assert light.shape == dark.shape == (700, 900, 3)
     assert pixels(light, "f4f5f7") > 50_000  # the page
     assert pixels(light, "39bcd0") > 500  # the sentinel, undimmed
-    assert pixels(light, "0b62d6") > 200  # the rings around what is lit
+    assert pixels(light, "0b62d6") > 200  # the rings around highlighted tokens
     assert pixels(dark, "14171c") > 50_000
     assert pixels(dark, "6cb0ff") > 200

@@ -11,9 +11,9 @@ from tokenizers import Tokenizer
 from denoise_jax.data import registry
 from denoise_jax.errors import DataError
 from denoise_jax.interop.tokenizer_export import tokenizer_files
-from denoise_jax.vocabulary import training as vocabulary_training
 from denoise_jax.vocabulary.base import EOS_ID, UNK_ID
 from denoise_jax.vocabulary.load import load_vocabulary
+from denoise_jax.vocabulary.training import train_sentencepiece
 
 ODD = [
     *(
@@ -48,7 +48,7 @@ ODD = [
 def both(request, tmp_path_factory, speeches):
     """A vocabulary, and the tokenizer that its tokenizer.json makes."""
     model_type, byte_fallback = request.param
-    own = vocabulary_training.train(
+    own = train_sentencepiece(
         speeches,
         tmp_path_factory.mktemp("both") / "vocabulary",
         size=1000,
@@ -80,7 +80,7 @@ def test_every_line_of_the_test_split(both):
 
 
 def test_byte_pairs_of_whole_speeches(speeches, tmp_path):
-    own = vocabulary_training.train(speeches, tmp_path / "bpe", size=1000, model_type="bpe")
+    own = train_sentencepiece(speeches, tmp_path / "bpe", size=1000, model_type="bpe")
     check((own, Tokenizer.from_str(tokenizer_files(own)["tokenizer.json"].decode())), speeches)
 
 
@@ -127,9 +127,7 @@ def test_a_tokenizer_of_others_goes_back_as_it_came(bart_folder):
 
 
 def test_models_trained_otherwise_are_refused(vocabulary_folder, tmp_path):
-    proto = sentencepiece_model_pb2.ModelProto.FromString(
-        load_vocabulary(vocabulary_folder).path.read_bytes()
-    )
+    proto = sentencepiece_model_pb2.ModelProto.FromString(load_vocabulary(vocabulary_folder).model)
     proto.normalizer_spec.add_dummy_prefix = False
     (tmp_path / "other.model").write_bytes(proto.SerializeToString())
     with pytest.raises(DataError, match=r"other.model was trained with add_dummy_prefix=False.* True only"):

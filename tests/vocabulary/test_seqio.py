@@ -1,146 +1,74 @@
-"""Tokenizers of others inside tf.data: the same ids, positions that can be saved, what SeqIO expects."""
+"""The SeqIO adapter: the same ids in a graph, one vocabulary object, files read at first use."""
 
-import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
 
-from denoise_jax.corruption.record import Op
-from denoise_jax.data import loader, preprocessors, registry
 from denoise_jax.errors import DataError
-from denoise_jax.inspection import examples
-from denoise_jax.target_kinds import TargetKind
-from denoise_jax.vocabulary.load import load_vocabulary
-from denoise_jax.vocabulary.seqio import of_seqio, seqio_vocabulary
+from denoise_jax.vocabulary.load import load_vocabulary, vocabulary_from_files
+from denoise_jax.vocabulary.seqio import SeqioVocabulary, is_ours, of_seqio
+
+TEXTS = ["The state", "", "naïve 😀 <mask> </s>", "  two  spaces "]
 
 
-@pytest.fixture(scope="module")
-def bart(bart_folder):
-    return seqio_vocabulary(bart_folder)
+@pytest.fixture(params=["vocabulary_folder", "bart_folder", "mbart_folder"])
+def own(request):
+    return load_vocabulary(request.getfixturevalue(request.param))
 
 
-def one_speech(folder, speeches, preset):
-    """A task of one speech under a preset, over the vocabulary in `folder`."""
-    return seqio.Task(
-        "speech",
-        source=seqio.FunctionDataSource(
-            lambda split, shuffle_files, seed=None: tf.data.Dataset.from_tensors({"text": speeches[0]}),
-            splits=["train"],
-        ),
-        preprocessors=preprocessors.denoising("speech", preset),
-        output_features=preprocessors.output_features(str(folder)),
-    )
-
-
-def test_graph_and_python_agree(bart, speeches):
-    texts = ["The state", "", speeches[0][:3000], "naïve 😀"]
-    ragged = bart.encode_tf(tf.constant(texts))
+def test_graph_and_python_give_the_same_ids(own, speeches):
+    adapter = SeqioVocabulary(own)
+    texts = [*TEXTS, speeches[0][:3000]]
+    ragged = tf.function(adapter.encode_tf)(tf.constant(texts))
     assert ragged.dtype == tf.int32
-    assert ragged.to_list() == [bart.encode(text) for text in texts]
-    assert bart.encode_tf(tf.constant(texts[3])).numpy().tolist() == bart.encode(texts[3])
-    assert bart.encode_tf(tf.constant([], tf.string)).to_list() == []
-    assert bart.decode_tf(ragged[3]).numpy().decode() == texts[3] == bart.decode(bart.encode(texts[3]))
-    two = tf.constant([[*bart.encode("so"), 1, 9], [*bart.encode("to"), 0, 0]], tf.int32)
-    assert bart.decode_tf(two).numpy().tolist() == [b"so", b"to"], "nothing is read behind </s>"
+    assert ragged.to_list() == [adapter.encode(text) for text in texts] == [own.encode(t) for t in texts]
+    assert adapter.encode_tf(tf.constant(texts[2])).numpy().tolist() == own.encode(texts[2])
+    assert adapter.encode_tf(tf.constant([], tf.string)).to_list() == []
 
 
-def test_seqio_sees_one_vocabulary_where_it_is_the_same(bart, bart_folder, mbart_folder, vocabulary_folder):
-    assert bart == type(bart)(load_vocabulary(bart_folder))
-    assert hash(bart) == hash(type(bart)(load_vocabulary(bart_folder)))
-    assert bart != seqio_vocabulary(mbart_folder)
-    assert bart != seqio_vocabulary(vocabulary_folder)
-    assert (bart.pad_id, bart.eos_id, bart.unk_id, bart.bos_id, bart.vocab_size) == (0, 1, 2, 3, 600)
-    assert of_seqio(bart).fingerprint() == load_vocabulary(bart_folder).fingerprint()
+def test_graph_and_python_decode_alike_and_stop_at_the_end(own):
+    adapter = SeqioVocabulary(own)
+    ids = own.encode("naïve so")
+    assert adapter.decode_tf(tf.constant(ids)).numpy().decode() == adapter.decode(ids) == own.decode(ids)
+    rows = [[*own.encode("so"), 1, 9], [*own.encode("to"), 0, 0]]
+    length = max(map(len, rows))
+    rows = tf.constant([row + [0] * (length - len(row)) for row in rows], tf.int32)
+    assert [text.strip() for text in adapter.decode_tf(rows).numpy().tolist()] == [b"so", b"to"]
 
 
-@pytest.mark.parametrize("name", ["bart_folder", "mbart_folder"])
-def test_sentences_joined_are_the_text_with_single_spaces(name, request, speeches):
-    folder = request.getfixturevalue(name)
-    dataset = tf.data.Dataset.from_tensor_slices({"text": [speeches[0], " \n", "One. Two!\nThree"]})
-    features = preprocessors.output_features(str(folder))
-    found = list(preprocessors.tokenize_sentences(dataset, features).as_numpy_iterator())
-    assert len(found) == 2
-    own = load_vocabulary(folder)
-    assert found[1]["targets"].tolist() == own.encode("One. Two! Three")
-    assert own.decode(found[0]["targets"]) == own.decode(own.encode(" ".join(speeches[0].split())))
-    assert found[1]["sentence_ids"].max() == 3
+def test_sentencepiece_ids_are_those_of_seqios_own_vocabulary(vocabulary_folder, speeches):
+    theirs = seqio.SentencePieceVocabulary(str(vocabulary_folder / "sentencepiece.model"))
+    ours = SeqioVocabulary(vocabulary_folder)
+    text = tf.constant([*TEXTS, speeches[0]])
+    assert ours.encode_tf(text).to_list() == theirs.encode_tf(text).to_list()
+    for name in ("pad_id", "eos_id", "unk_id", "bos_id", "vocab_size"):
+        assert getattr(ours, name) == getattr(theirs, name)
 
 
-def test_training_goes_on_exactly_where_it_was(tiny_config, bart_folder):
-    """The quick start's task, BART's own noise, over BART's kind of tokenizer: packed, saved and restored."""
-    own, config = load_vocabulary(bart_folder), tiny_config.data.model_copy(update={"shards": 1})
-    original = loader.TrainLoader(config, own)
-    for _ in range(2):
-        next(original)
-    files = original.state()
-    expected = [next(original) for _ in range(4)]
-    restored = loader.TrainLoader(config, own)
-    restored.restore(files)
-    for batch in expected:
-        again = next(restored)
-        for name, values in batch.items():
-            np.testing.assert_array_equal(again[name], values, err_msg=name)
-        first = (batch["decoder_positions"] == 0) & (batch["decoder_segment_ids"] > 0)
-        assert set(batch["decoder_input_tokens"][first].tolist()) == {own.start_id}
-        assert set(batch["decoder_target_tokens"][first].tolist()) == {own.bos_id}
-        assert (batch["encoder_input_tokens"] == own.mask_id).any()
+def test_adapters_are_equal_where_their_vocabularies_are(own, vocabulary_folder):
+    adapter = SeqioVocabulary(own)
+    again = SeqioVocabulary(vocabulary_from_files(own.files()))
+    assert adapter == again and hash(adapter) == hash(again)
+    assert (adapter == SeqioVocabulary(vocabulary_folder)) == (own == load_vocabulary(vocabulary_folder))
+    assert adapter != seqio.ByteVocabulary()
 
 
-def test_examples_are_opened_and_closed_and_the_rest_is_noised(bart_folder, speeches, read_task):
-    """<s> stands for itself on both sides; sources count it, lengths too."""
-    own = load_vocabulary(bart_folder)
-    task = one_speech(bart_folder, speeches, "bart_paper")
-    for example in read_task(task, limit=24, input_limit=20, with_text=True):
-        inputs, targets = example["inputs"], example["targets"]
-        assert len(targets) <= 24
-        assert len(inputs) <= 20
-        for side in (inputs, targets):
-            assert (side[0], side[-1]) == (own.bos_id, 1)
-            assert not set(side[1:-1].tolist()) & {0, 1, own.bos_id}
-        assert (example["inputs_op"][0], example["inputs_source"][0], example["inputs_span"][0]) == (1, 1, 2)
-        assert (example["targets_source"][0], example["targets_kind"][0]) == (1, TargetKind.IN_PLACE)
-        np.testing.assert_array_equal(example["targets_source"], np.arange(1, len(targets) + 1))
-        np.testing.assert_array_equal(example["text"], targets[:-1])
-        assert len(example["text_noise"]) == len(example["text"])
-        kept = example["inputs_op"] == Op.KEEP
-        np.testing.assert_array_equal(inputs[kept], targets[example["inputs_source"][kept] - 1])
+def test_the_adapter_carries_the_object(own):
+    assert of_seqio(SeqioVocabulary(own)) is own
 
 
-def test_noise_that_writes_a_part_of_the_text_is_framed_too(bart_folder, speeches, read_task):
-    for example in read_task(one_speech(bart_folder, speeches, "prefix_lm"), limit=24):
-        for side in ("inputs", "targets"):
-            assert (example[side][0], example[side][-1]) == (3, 1)
-        assert example["targets_source"][0] == 1
-        behind = example["targets_source"][1:]
-        np.testing.assert_array_equal(behind, np.arange(behind[0], behind[0] + len(behind)))
+def test_a_path_is_read_at_first_use_and_once(vocabulary_folder, tmp_path):
+    missing = SeqioVocabulary(tmp_path / "later")
+    assert missing == SeqioVocabulary(str(tmp_path / "later"))
+    with pytest.raises(DataError, match="no vocabulary at .*later"):
+        missing.vocabulary  # noqa: B018
+    lazy = SeqioVocabulary(vocabulary_folder)
+    assert lazy.vocabulary is lazy.vocabulary
 
 
-def test_examples_can_be_looked_at(bart_folder, monkeypatch):
-    found = registry.find_task("quickstart", ["tasks"], str(bart_folder))
-    monkeypatch.setattr(examples.tasks, "find", lambda name, modules: found)
-    (seen,) = examples.from_task("quickstart", ["tasks"], "train", length=32, count=1, seed=0)
-    assert (seen.text[0], seen.inputs[0], seen.targets[-1]) == ("<s>", "<s>", "</s>")
-    assert any(piece.startswith("▁") for piece in seen.text)
-    assert not any(piece.startswith("Ġ") for piece in seen.text)
-
-
-def test_class_labels_keep_their_vocabulary(bart_folder, vocabulary_folder):
-    labels = seqio.Feature(seqio.PassThroughVocabulary(3), add_eos=False, dtype=tf.int32)
-    texts = preprocessors.output_features(str(vocabulary_folder))["inputs"]
-    task = seqio.Task(
-        "labelled",
-        source=seqio.FunctionDataSource(lambda split, shuffle_files, seed=None: None, splits=["train"]),
-        preprocessors=[],
-        output_features={"inputs": texts, "targets": labels},
-    )
-    replaced = registry.with_vocabulary(task, str(bart_folder)).output_features
-    assert replaced["targets"] == labels
-    assert replaced["inputs"].vocabulary == seqio_vocabulary(bart_folder)
-    with pytest.raises(DataError, match="'labelled': a PassThroughVocabulary has no pieces"):
-        examples.vocabulary_of(task)
-
-
-def test_a_text_is_looked_at_as_it_is_trained_on(bart_folder):
-    own = load_vocabulary(bart_folder)
-    seen = examples.TextNoise("One here. Two there.", own).under("none", 0)
-    assert seen.text == [own.piece(i) for i in own.encode("One here. Two there.")]
+def test_plain_seqio_vocabularies_are_accepted(vocabulary_folder):
+    plain = seqio.SentencePieceVocabulary(str(vocabulary_folder / "sentencepiece.model"))
+    assert is_ours(plain)
+    assert of_seqio(plain) == load_vocabulary(vocabulary_folder)
+    assert of_seqio(plain) is of_seqio(plain)
+    assert not is_ours(seqio.ByteVocabulary()) and not is_ours(seqio.PassThroughVocabulary(3))

@@ -1,4 +1,4 @@
-"""Tokenizers of others as vocabularies: the same text in our ids, symbols that cannot be typed, refusals."""
+"""Tokenizers from Hugging Face: the same tokens under our ids, symbols that cannot be typed, refusals."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from denoise_jax.errors import DataError
 from denoise_jax.interop.tokenizer_import import from_huggingface
-from denoise_jax.vocabulary.load import load_vocabulary
+from denoise_jax.vocabulary.load import load_vocabulary, vocabulary_from_files
 
 TYPED = "a <mask> b </s> c <pad> d <s> e <unk> en_XX<mask>"
 TEXTS = [
@@ -22,7 +22,7 @@ TEXTS = [
 ]
 
 
-def original(folder):
+def hf_tokenizer(folder):
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
@@ -40,7 +40,7 @@ def test_ids_are_in_our_order(bart_folder):
     assert own.control_ids == (0, 1, 3, 599)
 
 
-def test_languages_are_symbols_and_nothing_opens_the_text_of_mbart(mbart_folder):
+def test_mbart_has_languages_as_symbols_and_opens_texts_with_nothing(mbart_folder):
     own = load_vocabulary(mbart_folder)
     assert own.opening_ids == ()
     assert own.symbol_id("en_XX") in own.control_ids
@@ -48,8 +48,8 @@ def test_languages_are_symbols_and_nothing_opens_the_text_of_mbart(mbart_folder)
     assert own.piece(own.symbol_id("ro_RO")) == "ro_RO"
 
 
-def test_text_has_the_ids_and_the_text_of_the_original(folder, speeches):
-    own, theirs = load_vocabulary(folder), original(folder)
+def test_text_has_the_ids_of_hugging_face_and_decodes_alike(folder, speeches):
+    own, theirs = load_vocabulary(folder), hf_tokenizer(folder)
     theirs.encode_special_tokens = True
     for text in [*TEXTS[:-1], *speeches]:
         ids = own.encode(text)
@@ -57,7 +57,7 @@ def test_text_has_the_ids_and_the_text_of_the_original(folder, speeches):
         assert own.decode(ids) == theirs.decode(own.hf_ids[ids].tolist(), skip_special_tokens=False)
 
 
-def test_byte_level_text_comes_back_whole(bart_folder):
+def test_byte_level_text_survives_encoding_and_decoding(bart_folder):
     own = load_vocabulary(bart_folder)
     assert [own.decode([3, *own.encode(text), 599, 1, 0]) for text in TEXTS] == TEXTS
 
@@ -67,11 +67,13 @@ def test_typed_symbols_are_text(folder):
     typed = own.encode(TYPED)
     assert typed
     assert not set(typed) & set(own.control_ids)
-    assert set(original(folder).encode(TYPED).ids) >= {0, 1, 2}, "the tokenizer itself takes them for symbols"
+    assert set(hf_tokenizer(folder).encode(TYPED).ids) >= {0, 1, 2}, (
+        "the tokenizer itself treats them as symbols"
+    )
 
 
-def test_masks_of_a_prompt_are_those_of_the_original(bart_folder):
-    own, theirs = load_vocabulary(bart_folder), original(bart_folder)
+def test_masks_of_a_prompt_have_the_ids_of_hugging_face(bart_folder):
+    own, theirs = load_vocabulary(bart_folder), hf_tokenizer(bart_folder)
     for text in (
         "The <mask> is",
         "<mask> of",
@@ -84,13 +86,13 @@ def test_masks_of_a_prompt_are_those_of_the_original(bart_folder):
         assert ids == theirs.encode(text, add_special_tokens=False).ids
 
 
-def test_no_space_is_put_between_a_mask_and_what_touches_it(mbart_folder):
+def test_no_space_is_added_after_a_mask(mbart_folder):
     own = load_vocabulary(mbart_folder)
     assert own.encode_masked("our <mask>.") == [*own.encode("our"), own.mask_id, own.piece_id(".")]
     assert own.encode_masked("our <mask> own") == [*own.encode("our"), own.mask_id, *own.encode("own")]
 
 
-def test_pieces_are_readable_and_tell_where_words_begin(bart_folder):
+def test_pieces_are_readable_and_word_starts_are_known(bart_folder):
     own = load_vocabulary(bart_folder)
     pieces = [own.piece(i) for i in own.encode("The state of é")]
     assert "".join(pieces) == "The▁state▁of▁\\xc3\\xa9"
@@ -99,25 +101,19 @@ def test_pieces_are_readable_and_tell_where_words_begin(bart_folder):
     assert starts["▁the"]
     assert starts["▁"]
     assert not any(starts[piece] for piece in ("e", "<mask>", "</s>", "\\xc3"))
-    assert own.piece_id("é") is None, "the character that stands for a byte is not what is read"
+    assert own.piece_id("é") is None, "the character that encodes a byte is not a piece"
 
 
-def test_kept_files_open_again(folder, tmp_path):
+def test_the_fingerprint_depends_on_the_roles_of_tokens(folder):
     own = load_vocabulary(folder)
-    kept = own.files()
-    assert set(kept) == {"tokenizer.json", "vocabulary.json"}
-    for name, content in kept.items():
-        (tmp_path / name).write_bytes(content)
-    again = load_vocabulary(tmp_path)
-    assert again.fingerprint() == own.fingerprint()
-    assert again.encode("The state") == own.encode("The state")
-    changed = json.loads(kept["vocabulary.json"]) | {"opening": ["</s>"]}
-    (tmp_path / "vocabulary.json").write_text(json.dumps(changed))
-    assert load_vocabulary(tmp_path).fingerprint() != own.fingerprint()
+    files = own.files()
+    info = json.loads(files["vocabulary.json"]) | {"opening": ["</s>"]}
+    changed = vocabulary_from_files({**files, "vocabulary.json": json.dumps(info).encode()})
+    assert changed != own and changed.opening_ids == (1,)
 
 
-def test_names_are_those_of_the_folders_files(bart_source, tmp_path):
-    """By name, by id, and else by BART's; further symbols from a list; the original files to the byte."""
+def test_roles_follow_the_files_of_the_folder(bart_source, tmp_path):
+    """By name, by id, or else BART's; further symbols from a list. Tokenizer files are unchanged."""
     source = shutil.copytree(bart_source, tmp_path / "hf")
     config = {"eos_token": {"content": "<s>"}, "additional_special_tokens": ["Ġthe"]}
     (source / "tokenizer_config.json").write_text(json.dumps(config))
@@ -130,7 +126,7 @@ def test_names_are_those_of_the_folders_files(bart_source, tmp_path):
         assert found[name] == (source / name).read_bytes()
 
 
-def test_refusals(bart_source, bart_folder, tmp_path):
+def test_folders_without_a_usable_tokenizer_are_refused(bart_source, bart_folder, tmp_path):
     with pytest.raises(DataError, match="has no tokenizer.json; make one .*save_pretrained"):
         from_huggingface(tmp_path)
     source = shutil.copytree(bart_source, tmp_path / "hf")
@@ -150,14 +146,14 @@ def test_refusals(bart_source, bart_folder, tmp_path):
     refused(parts, r"tokenizer.json has no token '\[UNK\]'.* unk token")
     broken = shutil.copytree(bart_folder, tmp_path / "broken")
     (broken / "vocabulary.json").write_text('{"pad": "<pad>", "eos": "</s>", "unk": "<unk>", "bos": "<bos>"}')
-    with pytest.raises(DataError, match="vocabulary.json: bos='<bos>' is no token"):
+    with pytest.raises(DataError, match="vocabulary.json: bos='<bos>' is not a token"):
         load_vocabulary(broken)
     (broken / "vocabulary.json").unlink()
     with pytest.raises(DataError, match="lacks vocabulary.json; `denoise-jax import`"):
         load_vocabulary(broken)
 
 
-def test_a_vocabulary_without_a_mask_opens_but_has_none_to_give(bart_folder, tmp_path):
+def test_a_vocabulary_without_a_mask_encodes_text_but_no_masks(bart_folder, tmp_path):
     bare = shutil.copytree(bart_folder, tmp_path / "bare")
     info = json.loads((bare / "vocabulary.json").read_text())
     (bare / "vocabulary.json").write_text(json.dumps({**info, "mask": None}))
