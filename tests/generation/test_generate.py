@@ -57,9 +57,9 @@ REFUSED = {
         ["a <mask>"],
         {"top_p": 2},
         ConfigError,
-        "generation: top_p: Input should be",
+        "generation: top_p: [Ii]nput should be less",
     ),
-    "unknown": (["a <mask>"], {"top_q": 2}, ConfigError, "generation: top_q: Extra inputs are not"),
+    "unknown": (["a <mask>"], {"top_q": 2}, ConfigError, "generation: top_q: [Ee]xtra inputs are not"),
     "contradiction": (
         ["a <mask>"],
         {"do_sample": True, "num_beams": 2},

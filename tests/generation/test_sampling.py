@@ -9,9 +9,8 @@ import pytest
 from scipy import stats
 
 from denoise_jax.generation.decoding import DecodingOptions
-from denoise_jax.model.transformer import bind_params
 from tests.generation.helpers import check_search, quick_generate
-from tests.model.helpers import MODERN, VOCAB_SIZE, random_params, tiny_config
+from tests.model.helpers import MODERN, VOCAB_SIZE, random_params, run_model, tiny_config
 
 START, END, LENGTH = 2, 1, 4
 SAMPLES = 600
@@ -55,7 +54,7 @@ def first_logits() -> np.ndarray:
         "decoder_segment_ids": ones_B1,
         "decoder_positions": 0 * ones_B1,
     }
-    logits_B1V = bind_params(config, random_params(config))(batch)
+    logits_B1V = run_model(config, random_params(config), batch)
     return np.asarray(logits_B1V[:, 0, :VOCAB_SIZE], np.float64)
 
 

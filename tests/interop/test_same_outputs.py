@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from denoise_jax.cli.main import main
-from denoise_jax.generation.prompts import generate
+from denoise_jax.generation.prompts import generate_ids
 from denoise_jax.runs.load_model import load_model
 
 PROMPTS, PAD, END = 50, 1, 2
@@ -77,7 +77,7 @@ def test_greedy_and_beams_are_token_identical(variant, random_model, save_folder
     asked = [own[prompt].tolist() for prompt in prompts]
     for beams in (4, 1):
         options = run.config.generation.model_copy(update={"num_beams": beams})
-        outputs = [best.ids for best, *_ in generate(run, asked, options, batch_size=PROMPTS)]
+        outputs = [best.ids for best, *_ in generate_ids(run, asked, options, batch_size=PROMPTS)]
         written = [run.vocabulary.hf_ids[list(ids)].tolist() for ids in outputs]
         greedy = {} if beams > 1 else {"num_beams": 1, "early_stopping": None, "length_penalty": None}
         assert written == _theirs(folder, prompts, **greedy)

@@ -8,23 +8,27 @@ from flax import nnx
 
 from denoise_jax.model import transformer
 from denoise_jax.model.classifier import Classifier
-from tests.model.helpers import BATCH, RecordingPlacement, random_params, run_model, tiny_config
+from tests.model.helpers import BATCH, RecordingPlacement, jit, random_params, run_model, tiny_config
 
 
 @pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
 def test_the_head_equals_its_definition(compute_dtype):
     config = tiny_config(num_classes=3, compute_dtype=compute_dtype)
     params = random_params(config)
-    model = transformer.bind_params(config, params)
-    sides = [
-        [BATCH[f"{side}_{name}"] for name in ("input_tokens", "segment_ids", "positions")]
-        for side in ("encoder", "decoder")
-    ]
-    hidden_BTD = model.decode(*sides[1], model.encode(*sides[0]), sides[0][1]).astype(jnp.float32)
+
+    def hidden(params):
+        model = transformer.bind_params(config, params)
+        sides = [
+            [BATCH[f"{side}_{name}"] for name in ("input_tokens", "segment_ids", "positions")]
+            for side in ("encoder", "decoder")
+        ]
+        return model.decode(*sides[1], model.encode(*sides[0]), sides[0][1])
+
+    hidden_BTD = jit(hidden)(params).astype(jnp.float32)
     dense, out = params["classifier"]["dense"], params["classifier"]["out"]
     inner_BTD = jnp.tanh(hidden_BTD @ dense["kernel"] + dense["bias"][None, None])
     expected_BTC = inner_BTD @ out["kernel"] + out["bias"][None, None]
-    got_BTC = model(BATCH)
+    got_BTC = run_model(config, params, BATCH)
     assert (got_BTC.shape, got_BTC.dtype) == ((3, 10, 3), jnp.float32)
     np.testing.assert_allclose(got_BTC, expected_BTC, rtol=1e-5, atol=1e-5)
 

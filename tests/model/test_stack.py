@@ -94,11 +94,17 @@ def test_pre_norm_layers_with_zero_weights_return_the_embedding():
     layers = params["encoder"]["layers"]
     for block in (layers["self_attention"]["out"], layers["ffn"]["down"]):
         block |= jax.tree.map(jnp.zeros_like, block)
-    model = transformer.bind_params(config, params)
     tokens_BS, positions_BS = BATCH["encoder_input_tokens"], BATCH["encoder_positions"]
-    got_BSD = model.encode(tokens_BS, BATCH["encoder_segment_ids"], positions_BS)
-    table_VD, rows_PD = params["embedding"]["tokens"], params["encoder"]["positions"]
-    expected_BSD = model.encoder.final_norm(4 * table_VD[tokens_BS] + rows_PD[positions_BS])  # 4 = sqrt(16)
+
+    @jit
+    def encode(params):
+        model = transformer.bind_params(config, params)
+        table_VD, rows_PD = params["embedding"]["tokens"], params["encoder"]["positions"]
+        embedded_BSD = 4 * table_VD[tokens_BS] + rows_PD[positions_BS]  # 4 = sqrt(16)
+        encoded_BSD = model.encode(tokens_BS, BATCH["encoder_segment_ids"], positions_BS)
+        return encoded_BSD, model.encoder.final_norm(embedded_BSD)
+
+    got_BSD, expected_BSD = encode(params)
     np.testing.assert_allclose(got_BSD, expected_BSD, rtol=1e-5, atol=1e-5)
 
 

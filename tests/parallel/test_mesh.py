@@ -24,9 +24,9 @@ def test_the_data_axis_takes_the_remaining_devices(axes, shape):
 
 
 def test_axes_and_batches_that_do_not_fit_are_refused():
-    with pytest.raises(ConfigError, match="fsdp=3.*8 devices"):
+    with pytest.raises(ConfigError, match="fsdp=3.*8 available devices"):
         make_mesh(ParallelConfig(fsdp=3))
-    with pytest.raises(ConfigError, match="data=4"):
+    with pytest.raises(ConfigError, match="data=4.*product is 8"):
         make_mesh(ParallelConfig(data=4))
     with pytest.raises(ConfigError, match="here: 12 rows.*8 devices"):
         check_batch(make_mesh(ParallelConfig()), 12, "here")
