@@ -1,6 +1,7 @@
 """Small random BART and mBART folders from Hugging Face, with and without Transformers."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -39,8 +40,8 @@ SETTINGS = {
 }
 
 
-def bart_like_tokenizer(texts: list[str]) -> Tokenizer:
-    """Byte-level BPE with 331 tokens: BART's first four ids, then text, two languages, and the mask.
+def bart_like_tokenizer(texts: list[str], languages: Sequence[str] = ("en_XX", "ro_RO")) -> Tokenizer:
+    """Byte-level BPE with 329 tokens and languages: BART's first four ids, text, languages, the mask.
 
     Texts are encoded as <s> ... </s>.
     """
@@ -52,8 +53,8 @@ def bart_like_tokenizer(texts: list[str]) -> Tokenizer:
         vocab_size=VOCAB_SIZE - 3, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
-    languages = [AddedToken(name, special=True) for name in ("en_XX", "ro_RO")]
-    tokenizer.add_special_tokens([*languages, AddedToken("<mask>", special=True, lstrip=True)])
+    symbols = [AddedToken(name, special=True) for name in languages]
+    tokenizer.add_special_tokens([*symbols, AddedToken("<mask>", special=True, lstrip=True)])
     tokenizer.post_processor = processors.RobertaProcessing(
         ("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=False
     )
