@@ -28,7 +28,7 @@ MODULE = "tasks_of_test_corrupt"
 
 @pytest.fixture(scope="module", autouse=True)
 def task_module(vocabulary_folder, speeches, tmp_path_factory):
-    """Makes MODULE importable, with the tasks `shown` (bart_paper) and `spans` (t5_span) of the speeches."""
+    """Makes MODULE importable, with tasks `shown` (bart_paper) and `spans` (t5_span) over the speeches."""
     folder = tmp_path_factory.mktemp("tasks")
     (folder / "texts").write_text("\f".join(speech[:8000] for speech in speeches))
     source = TASKS.format(texts=str(folder / "texts"), vocabulary=str(vocabulary_folder))

@@ -1,4 +1,4 @@
-"""Our SentencePiece vocabularies as tokenizer.json: the same ids and </s>, and the same text back."""
+"""A SentencePiece vocabulary exported as tokenizer.json gives the same ids, then </s>, and the same text."""
 
 import json
 import unicodedata
@@ -14,6 +14,7 @@ from denoise_jax.interop.tokenizer_export import tokenizer_files
 from denoise_jax.vocabulary.base import EOS_ID, UNK_ID
 from denoise_jax.vocabulary.load import load_vocabulary
 from denoise_jax.vocabulary.training import train_sentencepiece
+from tests.interop.helpers import import_tokenizer
 
 ODD = [
     *(
@@ -46,7 +47,7 @@ ODD = [
     ids=["unigram", "unigram-bytes", "bpe", "bpe-bytes"],
 )
 def both(request, tmp_path_factory, speeches):
-    """A vocabulary, and the tokenizer that its tokenizer.json makes."""
+    """(vocabulary, the tokenizer of its tokenizer.json)."""
     model_type, byte_fallback = request.param
     own = train_sentencepiece(
         speeches,
@@ -68,8 +69,8 @@ def check(both, texts):
             assert theirs.decode([*ids, EOS_ID]) == own.decode(ids), ascii(text)
 
 
-def test_every_line_of_the_test_split(both):
-    """Lines, since in whole speeches SentencePiece's own sums are too coarse; see `tokenizer_files`."""
+def test_every_line_of_the_test_split_has_the_same_ids(both):
+    """Lines, since SentencePiece's float32 sums are too coarse for speeches: see tokenizer_export."""
     lines = [
         line
         for text in registry.texts(registry.find_task("quickstart", ["tasks"]), "test")
@@ -79,17 +80,17 @@ def test_every_line_of_the_test_split(both):
     check(both, lines)
 
 
-def test_byte_pairs_of_whole_speeches(speeches, tmp_path):
+def test_bpe_of_complete_speeches_has_the_same_ids(speeches, tmp_path):
     own = train_sentencepiece(speeches, tmp_path / "bpe", size=1000, model_type="bpe")
     check((own, Tokenizer.from_str(tokenizer_files(own)["tokenizer.json"].decode())), speeches)
 
 
-def test_odd_spaces_and_characters(both):
+def test_odd_spaces_and_characters_have_the_same_ids(both):
     check(both, ODD)
 
 
-def test_random_characters(both):
-    """Of all of Unicode but marks, which join with the letter before them; and text is in form NFC."""
+def test_random_characters_have_the_same_ids(both):
+    """From all of Unicode except marks, which join the previous letter; the text is in NFC."""
     draws = np.random.default_rng(0)
     ranges = ((0x20, 0x7F), (0x20, 0x250), (0x250, 0x3000), (0x3000, 0xD800), (0xE000, 0x30000), (0x20, 0x21))
     texts = []
@@ -102,12 +103,12 @@ def test_random_characters(both):
 
 
 def _joins(character: str) -> bool:
-    """Whether a character may be part of the one before it: marks, Korean letters, halfwidth sound marks."""
+    """Whether a character may join the previous one: marks, Korean letters, halfwidth sound marks."""
     wide = unicodedata.normalize("NFKC", character)
     return any(unicodedata.category(c)[0] == "M" or "\u1100" <= c <= "\u11ff" for c in (character, *wide))
 
 
-def test_masks_are_where_noise_would_leave_them(both):
+def test_masks_in_a_text_are_encoded_as_in_training(both):
     own, theirs = both
     for text in ("The state of <mask> is <mask>.", "our <mask> children", "<mask>s <mask>"):
         assert theirs.encode(text).ids == [*own.encode_masked(text), EOS_ID]
@@ -120,21 +121,20 @@ def test_symbols_keep_their_ids_and_are_left_out_of_text(both):
     assert theirs.decode([3, *own.encode("so be it"), *own.control_ids]) == "so be it"
 
 
-def test_a_tokenizer_of_others_goes_back_as_it_came(bart_folder):
-    assert tokenizer_files(load_vocabulary(bart_folder)) == {
-        "tokenizer.json": (bart_folder / "tokenizer.json").read_bytes()
-    }
+def test_an_imported_tokenizer_is_exported_byte_for_byte(hf_folder, tmp_path):
+    vocabulary = load_vocabulary(import_tokenizer(hf_folder, tmp_path / "vocabulary"))
+    assert tokenizer_files(vocabulary) == {"tokenizer.json": (hf_folder / "tokenizer.json").read_bytes()}
 
 
-def test_models_trained_otherwise_are_refused(vocabulary_folder, tmp_path):
+def test_models_trained_with_other_options_are_refused(vocabulary_folder, tmp_path):
     proto = sentencepiece_model_pb2.ModelProto.FromString(load_vocabulary(vocabulary_folder).model)
     proto.normalizer_spec.add_dummy_prefix = False
     (tmp_path / "other.model").write_bytes(proto.SerializeToString())
-    with pytest.raises(DataError, match=r"other.model was trained with add_dummy_prefix=False.* True only"):
+    with pytest.raises(DataError, match="other.model was trained with add_dummy_prefix=False, but only True"):
         tokenizer_files(load_vocabulary(tmp_path / "other.model"))
 
 
-def test_the_configuration_names_the_symbols(vocabulary_folder):
+def test_tokenizer_config_names_the_special_tokens(vocabulary_folder):
     config = json.loads(tokenizer_files(load_vocabulary(vocabulary_folder))["tokenizer_config.json"])
     named = {name.removesuffix("_token"): token for name, token in config.items() if name.endswith("_token")}
     assert named == {"pad": "<pad>", "eos": "</s>", "unk": "<unk>", "bos": "<s>", "mask": "<mask>"}

@@ -1,228 +1,132 @@
-"""Imported weights compute what transformers computes; exported, they are the tensors that they were."""
+"""Tensors that do not match config.json are rejected by name; copies and resized vocabularies are read."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
-pytest.importorskip("transformers")
-
-import torch
-from safetensors import safe_open
-
+from denoise_jax.config import ModelConfig
 from denoise_jax.errors import CheckpointError
-from denoise_jax.interop.model_config import read_json, read_model_config, table_rows
-from denoise_jax.interop.safetensors_files import TensorFiles, write
-from denoise_jax.interop.weights import compute_dtype, read_params, tensor_sizes, tensors
-from denoise_jax.model.transformer import bind_params
-from denoise_jax.training.loss import token_losses
+from denoise_jax.interop.safetensors_files import WEIGHTS, TensorFiles
+from denoise_jax.interop.weights import read_params
+from tests.interop.helpers import random_tensors
 
-VARIANTS = {
-    "bart": {},
-    "bart untied": {"tie_word_embeddings": False},
-    "bart scaled, relu, deep decoder": {
-        "scale_embedding": True,
-        "activation_function": "relu",
-        "decoder_layers": 3,
-    },
-    "mbart": {"model_type": "mbart", "scale_embedding": True},
-    "mbart untied, tanh gelu": {
-        "model_type": "mbart",
-        "tie_word_embeddings": False,
-        "activation_function": "gelu_new",
-    },
-    "mbart silu": {"model_type": "mbart", "activation_function": "silu", "encoder_attention_heads": 4}
-    | {"decoder_attention_heads": 4},
+IDS = np.array([1, 2, 3, 0, *range(4, 20)], np.int32)
+TABLE = "model.shared.weight"
+
+
+@pytest.fixture(scope="module")
+def config():
+    return ModelConfig(
+        vocab_size=20,
+        embed_dim=8,
+        num_heads=2,
+        ffn_dim=8,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+        max_positions=10,
+    )
+
+
+@pytest.fixture
+def folder(config, tmp_path):
+    """A folder of random weights with 20 rows in its token embedding."""
+    values = random_tensors(config, 20)
+    values["final_logits_bias"] = np.zeros((1, 20), np.float32)
+    save_file(values, tmp_path / WEIGHTS)
+    return tmp_path
+
+
+def _read(folder, config, rows=20, ids=IDS, **options):
+    return read_params(TensorFiles(folder), config, rows, ids, **options)
+
+
+def _change(folder, **tensors):
+    """Replaces tensors; None removes one. Double underscores are dots in the name."""
+    values = load_file(folder / WEIGHTS)
+    for name, tensor in tensors.items():
+        name = name.replace("__", ".")
+        values = {other: value for other, value in values.items() if other != name}
+        values |= {} if tensor is None else {name: tensor}
+    save_file(values, folder / WEIGHTS)
+
+
+def test_the_folder_without_changes_is_read(folder, config):
+    params = _read(folder, config)
+    table = load_file(folder / WEIGHTS)[TABLE]
+    np.testing.assert_array_equal(params["embedding"]["tokens"][:20], table[IDS])
+    assert not params["embedding"]["tokens"][20:].any(), "the padding rows are zero"
+
+
+CHANGES = {
+    "missing": (
+        {"model__decoder__layers__0__fc1__bias": None},
+        r"has no tensor model.decoder.layers.0.fc1.bias \(1 of \d+ tensors are missing\)",
+    ),
+    "unexpected": (
+        {"model__encoder__layers__1__fc1__bias": np.zeros(8, np.float32)},
+        r"tensor model.encoder.layers.1.fc1.bias of .*model.safetensors is not part of the model",
+    ),
+    "wrong shape": (
+        {"model__encoder__layers__0__fc1__weight": np.zeros((8, 9), np.float32)},
+        r"tensor model.encoder.layers.0.fc1.weight of .*safetensors has shape \(8, 9\), but .* \(8, 8\)",
+    ),
+    "pruned positions": (
+        {"model__decoder__embed_positions__weight": np.zeros((7, 8), np.float32)},
+        r"model.decoder.embed_positions.weight .* shape \(7, 8\), .* \(12, 8\), max_position_embeddings \+ 2",
+    ),
+    "embedding of another size": (
+        {"model__shared__weight": np.zeros((21, 8), np.float32)},
+        r"tensor model.shared.weight .* has shape \(21, 8\), but config.json requires \(20, 8\)",
+    ),
+    "a bias of the logits": (
+        {"final_logits_bias": np.full((1, 20), 0.5, np.float32)},
+        r"tensor final_logits_bias of .*model.safetensors is not zero",
+    ),
+    "tied, but different": (
+        {"lm_head__weight": np.ones((20, 8), np.float32)},
+        r"tensor lm_head.weight .* differs from tensor model.shared.weight .*tie_word_embeddings is true",
+    ),
+    "encoder and decoder embeddings differ": (
+        {"model__encoder__embed_tokens__weight": np.ones((20, 8), np.float32)},
+        r"tensor model.encoder.embed_tokens.weight .* differs from tensor model.shared.weight",
+    ),
+    "integers": (
+        {"model__encoder__layers__0__fc1__weight": np.zeros((8, 8), np.int8)},
+        r"tensor model.encoder.layers.0.fc1.weight of .* is I8; only F32, F16, BF16 are supported",
+    ),
+    "twice": (
+        {"shared__weight": np.zeros((20, 8), np.float32)},
+        "shared.weight of .* is a duplicate of model.shared",
+    ),
 }
-QUICK = {"xla_backend_optimization_level": 0}  # compiles in half the time
 
 
-@pytest.fixture(scope="module")
-def load(hf_ids):
-    """load(folder): (configuration, our parameters, the files)."""
-
-    def read(folder, **options):
-        files = TensorFiles(folder)
-        values = read_json(folder / "config.json")
-        config = read_model_config(values, compute_dtype(files))
-        return config, read_params(files, config, table_rows(values), hf_ids, **options), files
-
-    return read
+@pytest.mark.parametrize(("changes", "message"), CHANGES.values(), ids=CHANGES.keys())
+def test_wrong_tensors_are_rejected(folder, config, changes, message):
+    _change(folder, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        _read(folder, config)
 
 
-@pytest.fixture(scope="module")
-def examples(vocab_size):
-    """Two examples of Hugging Face ids: (source, target), of other lengths, with no padding inside."""
-    random = np.random.default_rng(0)
-    lengths = [(11, 7), (6, 9)]
-    return [tuple(random.integers(4, vocab_size, length) for length in pair) for pair in lengths]
+def test_a_copy_of_the_embedding_is_enough(folder, config):
+    wanted = _read(folder, config)
+    table = load_file(folder / WEIGHTS)[TABLE]
+    copies = {"lm_head__weight": table, "model__decoder__embed_tokens__weight": table}
+    version = {"model__encoder__version": np.array([2.0], np.float32)}
+    _change(folder, **copies, **version, final_logits_bias=None)
+    _change(folder, model__shared__weight=None)
+    found = _read(folder, config)
+    np.testing.assert_array_equal(found["embedding"]["tokens"], wanted["embedding"]["tokens"])
 
 
-def _their_logits(model, examples):
-    """Logits [T, V] of each example, in the order of their ids, from one padded batch with a mask."""
-    source, target = (np.full((len(examples), 12), 1) for _ in range(2))
-    for row, example in enumerate(examples):
-        source[row, : len(example[0])], target[row, : len(example[1])] = example
-    with torch.no_grad():
-        logits = model(
-            input_ids=torch.tensor(source),
-            attention_mask=torch.tensor(source != 1),
-            decoder_input_ids=torch.tensor(target),
-        ).logits.numpy()
-    return [logits[row, : len(target)] for row, (_, target) in enumerate(examples)]
-
-
-def _batch(hf_ids, rows, source_length, target_length):
-    """Our batch of rows, each a list of (source, target) in their ids, packed behind each other."""
-    ours = np.argsort(hf_ids)
-    batch = {}
-    for side, length, index in (("encoder", source_length, 0), ("decoder", target_length, 1)):
-        arrays = {name: np.zeros((len(rows), length), np.int32) for name in ("input_tokens", "segment_ids")}
-        arrays["positions"] = np.zeros_like(arrays["segment_ids"])
-        for row, pieces in enumerate(rows):
-            start = 0
-            for segment, piece in enumerate(pieces, 1):
-                place = row, slice(start, start + len(piece[index]))
-                arrays["input_tokens"][place] = ours[piece[index]]
-                arrays["segment_ids"][place] = segment
-                arrays["positions"][place] = np.arange(len(piece[index]))
-                start += len(piece[index])
-        batch |= {f"{side}_{name}": jnp.asarray(array) for name, array in arrays.items()}
-    return batch
-
-
-def _our_output(config, vocab_size, params, batch):
-    run = jax.jit(lambda params, batch: bind_params(config, params)(batch), compiler_options=QUICK)
-    return np.asarray(run(params, batch), np.float32)
-
-
-@pytest.fixture(scope="module", params=VARIANTS.values(), ids=VARIANTS.keys())
-def variant(request, tmp_path_factory, random_model, save_folder):
-    """(their model, its folder)."""
-    model = random_model(**request.param)
-    return model, save_folder(tmp_path_factory.mktemp("variant"), model)
-
-
-def test_logits_agree_padded_and_packed(variant, load, examples, hf_ids):
-    model, folder = variant
-    config, params, _ = load(folder)
-    wanted = _their_logits(model, examples)
-    assert all(np.abs(logits).max() > 1 for logits in wanted), "outputs too small to tell anything"
-    # Both in one row, and each alone with padding behind it.
-    batch = _batch(hf_ids, [examples, examples[:1], examples[1:]], 20, 20)
-    found = _our_output(config, len(hf_ids), params, batch)[..., : len(hf_ids)]
-    for row, start, logits in ((0, 0, wanted[0]), (0, 7, wanted[1]), (1, 0, wanted[0]), (2, 0, wanted[1])):
-        ours = found[row, start : start + len(logits)]
-        np.testing.assert_allclose(ours, logits[:, hf_ids], atol=1e-4, rtol=0)
-
-
-def test_loss_agrees(variant, load, examples, hf_ids):
-    model, folder = variant
-    config, params, _ = load(folder)
-    source, labels = examples[0]
-    with torch.no_grad():
-        wanted = model(input_ids=torch.tensor(source[None]), labels=torch.tensor(labels[None])).loss.item()
-    # The decoder of BART starts with </s>, that of mBART with the last label, which is the language.
-    shifted = np.array([2 if config.norm_position == "post" else labels[-1], *labels[:-1]])
-    batch = _batch(hf_ids, [[(source, shifted)]], len(source), len(labels))
-    logits = jnp.asarray(_our_output(config, len(hf_ids), params, batch))
-    targets = jnp.asarray(np.argsort(hf_ids)[labels][None], jnp.int32)
-    losses, _ = token_losses(logits, targets, vocab_size=len(hf_ids))
-    assert np.asarray(losses).mean() == pytest.approx(wanted, abs=1e-4)
-
-
-def _file_tensors(folder):
-    found = {}
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, framework="pt") as opened:
-            assert opened.metadata() == {"format": "pt"}
-            found |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    return found
-
-
-def _export(folder, config, params, hf_ids, dtype="float32", limit=10**9):
-    folder.mkdir()
-    sizes = tensor_sizes(config, len(hf_ids), dtype)
-    return write(folder, tensors(params, config, hf_ids, dtype), sizes, limit)
-
-
-def _assert_same_tensors(first, second):
-    """To the bit; but for the two rows of position tables that nothing reads, which become zeros."""
-    assert first.keys() == second.keys()
-    for name, tensor in first.items():
-        skipped = 2 if "embed_positions" in name else 0
-        assert tensor.dtype == second[name].dtype
-        assert torch.equal(tensor[skipped:], second[name][skipped:]), name
-
-
-def _assert_same_params(first, second):
-    assert jax.tree.structure(first) == jax.tree.structure(second)
-    for one, two in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
-        np.testing.assert_array_equal(one, two)
-
-
-def test_there_and_back_is_exact(variant, load, hf_ids, tmp_path):
-    _, folder = variant
-    config, params, _ = load(folder)
-    _export(tmp_path / "out", config, params, hf_ids)
-    _assert_same_tensors(_file_tensors(folder), _file_tensors(tmp_path / "out"))
-    (tmp_path / "out" / "config.json").write_bytes((folder / "config.json").read_bytes())
-    _assert_same_params(load(tmp_path / "out")[1], params)
-
-
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_is_read_exactly(dtype, random_model, save_folder, load, hf_ids, tmp_path):
-    model = random_model().to(getattr(torch, dtype))
-    config, params, _ = load(save_folder(tmp_path / "in", model))
-    assert config.compute_dtype == ("bfloat16" if dtype == "bfloat16" else "float32")
-    table = model.model.shared.weight.detach().float().numpy()
-    np.testing.assert_array_equal(params["embedding"]["tokens"][: len(hf_ids)], table[hf_ids])
-    _export(tmp_path / "out", config, params, hf_ids, dtype)
-    _assert_same_tensors(_file_tensors(tmp_path / "in"), _file_tensors(tmp_path / "out"))
-
-
-def test_shards_both_ways(random_model, save_folder, load, hf_ids, tmp_path):
-    model = random_model(tie_word_embeddings=False)
-    whole = save_folder(tmp_path / "whole", model)
-    cut = save_folder(tmp_path / "cut", model, max_shard_size="30KB")
-    assert len(list(cut.glob("*.safetensors"))) > 2
-    config, params, _ = load(cut)
-    _assert_same_params(params, load(whole)[1])
-    shards = _export(tmp_path / "out", config, params, hf_ids, limit=30_000)
-    assert len(shards) > 2
-    _assert_same_tensors(_file_tensors(whole), _file_tensors(tmp_path / "out"))
-
-
-def test_number_beyond_float16_is_refused(random_model, save_folder, load, hf_ids, tmp_path):
-    config, params, _ = load(save_folder(tmp_path / "in", random_model()))
-    params["decoder"]["layers"]["ffn"]["up"]["bias"][1, 3] = 1e5
-    with pytest.raises(CheckpointError, match=r"decoder.layers.1.fc1.bias holds numbers beyond float16"):
-        _export(tmp_path / "out", config, params, hf_ids, "float16")
-
-
-def test_bare_encoder_decoder_has_no_prefix(random_model, save_folder, load, tmp_path):
-    """As facebook/bart-base is published: BartModel, so no `model.`, no bias and no output."""
-    model = random_model()
-    _, wanted, _ = load(save_folder(tmp_path / "whole", model))
-    bare = save_folder(tmp_path / "bare", model.model)
-    assert "shared.weight" in _file_tensors(bare)
-    _assert_same_params(load(bare)[1], wanted)
-
-
-def test_classification_head(random_model, save_folder, load, hf_ids, vocab_size, tmp_path):
-    for model_type in ("bart", "mbart"):
-        model = random_model(model_type, "ForSequenceClassification", num_labels=4)
-        folder = save_folder(tmp_path / model_type, model)
-        config, params, _ = load(folder)
-        assert config.num_classes == 4
-        source = np.random.default_rng(1).integers(4, vocab_size, 9)
-        source[-1] = 2  # </s>, at which their head reads
-        with torch.no_grad():
-            wanted = model(input_ids=torch.tensor(source[None])).logits[0].numpy()
-        # BART shifts the source to make the decoder's tokens; mBART puts its last token, the language, first.
-        shifted = np.array([2, *source[:-1]])
-        batch = _batch(hf_ids, [[(source, shifted)]], 9, 9)
-        found = _our_output(config, vocab_size, params, batch)[0, -1]
-        np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=0)
-        _export(tmp_path / f"{model_type}-out", config, params, hf_ids)
-        _assert_same_tensors(_file_tensors(folder), _file_tensors(tmp_path / f"{model_type}-out"))
+def test_vocabularies_are_resized_on_request(folder, config):
+    table = load_file(folder / WEIGHTS)[TABLE]
+    with pytest.raises(CheckpointError, match=r"has 20 rows .* tokenizer has 22 tokens; with --resize"):
+        _read(folder, config, ids=np.array([*IDS, 20, 21], np.int32))
+    longer = _read(folder, config, ids=np.array([*IDS, 20, 21], np.int32), resize_vocabulary=True)
+    rows = longer["embedding"]["tokens"]
+    np.testing.assert_array_equal(rows[:20], table[IDS])
+    np.testing.assert_allclose(rows[20:22], np.stack([table.mean(axis=0)] * 2), atol=1e-7)
+    shorter = _read(folder, config, ids=IDS[:18], resize_vocabulary=True)
+    np.testing.assert_array_equal(shorter["embedding"]["tokens"][:18], table[IDS[:18]])
+    assert not shorter["embedding"]["tokens"][18:].any()

@@ -1,19 +1,28 @@
-"""Against transformers itself: what AutoTokenizer makes of our files, and our ids of its tokenizers."""
+"""AutoTokenizer reads our tokenizer files, and imported tokenizers have the ids of Transformers."""
 
 import json
 
 import pytest
 
 from denoise_jax.interop.tokenizer_export import tokenizer_files
-from denoise_jax.interop.tokenizer_import import from_huggingface
 from denoise_jax.vocabulary.base import UNK_ID
 from denoise_jax.vocabulary.load import load_vocabulary
+from tests.interop.helpers import bart_like_tokenizer, import_tokenizer
 
 transformers = pytest.importorskip("transformers")
 
 
+@pytest.fixture(scope="module")
+def bart(speeches, tmp_path_factory):
+    """A Hugging Face folder with a tokenizer like BART's, without languages."""
+    folder = tmp_path_factory.mktemp("bart")
+    bart_like_tokenizer(speeches, languages=()).save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps({"model_type": "bart", "eos_token_id": 2}))
+    return folder
+
+
 @pytest.mark.parametrize("model_type", ["bart", "mbart"])
-def test_auto_tokenizer_reads_our_vocabulary_as_it_is(vocabulary_folder, speeches, tmp_path, model_type):
+def test_auto_tokenizer_gives_the_ids_of_our_vocabulary(vocabulary_folder, speeches, tmp_path, model_type):
     own = load_vocabulary(vocabulary_folder)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, "vocab_size": len(own)}))
     for name, content in tokenizer_files(own).items():
@@ -29,26 +38,24 @@ def test_auto_tokenizer_reads_our_vocabulary_as_it_is(vocabulary_folder, speeche
     theirs.save_pretrained(tmp_path / "again")
     again = json.loads((tmp_path / "again" / "tokenizer.json").read_text())
     ours = json.loads((tmp_path / "tokenizer.json").read_text())
-    # The library reads the last digit of a score anew each time.
+    # The last digit of a score may change each time it is saved.
     assert {name for name in ours if ours[name] != again[name]} <= {"padding", "model"}
 
 
-def test_ids_are_those_of_transformers_bart(bart_source, bart_folder, speeches):
-    own, theirs = load_vocabulary(bart_folder), transformers.AutoTokenizer.from_pretrained(bart_source)
+def test_imported_ids_are_those_of_transformers(bart, speeches, tmp_path):
+    own = load_vocabulary(import_tokenizer(bart, tmp_path / "vocabulary"))
+    theirs = transformers.AutoTokenizer.from_pretrained(bart)
     assert "Bart" in type(theirs).__name__ or "Roberta" in type(theirs).__name__
     for text in [*speeches, "", "  odd   spaces ", "The <mask> is <mask>.", "naïve 😀"]:
         ids = [*own.opening_ids, *own.encode_masked(text), 1]
         assert own.hf_ids[ids].tolist() == theirs(text)["input_ids"]
 
 
-def test_a_saved_bart_is_imported_and_goes_back_to_the_byte(bart_source, tmp_path):
-    transformers.AutoTokenizer.from_pretrained(bart_source).save_pretrained(tmp_path / "saved")
-    transformers.BartConfig(vocab_size=600).save_pretrained(tmp_path / "saved")
-    (tmp_path / "vocabulary").mkdir()
-    for name, content in from_huggingface(tmp_path / "saved").items():
-        (tmp_path / "vocabulary" / name).write_bytes(content)
-    own = load_vocabulary(tmp_path / "vocabulary")
-    assert (own.start_id, own.opening_ids, own.mask_id) == (1, (3,), 599)
+def test_a_saved_tokenizer_is_exported_byte_for_byte(bart, tmp_path):
+    transformers.AutoTokenizer.from_pretrained(bart).save_pretrained(tmp_path / "saved")
+    transformers.BartConfig(vocab_size=329).save_pretrained(tmp_path / "saved")
+    own = load_vocabulary(import_tokenizer(tmp_path / "saved", tmp_path / "vocabulary"))
+    assert (own.start_id, own.opening_ids, own.mask_id) == (1, (3,), 328)
     exported = tokenizer_files(own)
     assert "tokenizer_config.json" in exported
     for name, content in exported.items():

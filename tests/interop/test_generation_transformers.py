@@ -1,4 +1,4 @@
-"""An imported folder writes, token for token, what transformers writes from it with the same settings."""
+"""An imported folder generates, token by token, what Transformers generates with the same settings."""
 
 import numpy as np
 import pytest
@@ -8,9 +8,10 @@ pytest.importorskip("transformers")
 import torch
 import transformers
 
-from denoise_jax.cli.main import main
 from denoise_jax.generation.prompts import generate_ids
+from denoise_jax.interop.import_folder import import_folder
 from denoise_jax.runs.load_model import load_model
+from tests.interop.helpers import VOCAB_SIZE, random_model, save_folder
 
 PROMPTS, PAD, END = 50, 1, 2
 SETTINGS = {
@@ -28,7 +29,7 @@ BART = {"decoder_start_token_id": END, "forced_bos_token_id": 0}
 VARIANTS = {
     "bart": ("bart", {}, BART),
     "bart untied": ("bart", {"tie_word_embeddings": False}, BART),
-    # A language starts the decoder, another is forced, as in translation; 328 is en_XX, 329 ro_RO.
+    # As in translation: one language starts the decoder or is forced; 328 is en_XX, 329 ro_RO.
     "mbart": ("mbart", {"scale_embedding": True}, {"decoder_start_token_id": 328}),
     "mbart untied": (
         "mbart",
@@ -39,11 +40,11 @@ VARIANTS = {
 
 
 @pytest.fixture(scope="module")
-def prompts(vocab_size):
+def prompts():
     """Hugging Face ids of 50 prompts of 4 to 14 tokens that end in </s>."""
     random = np.random.default_rng(2)
     lengths = random.integers(3, 14, PROMPTS)
-    return [[*random.integers(4, vocab_size, length).tolist(), END] for length in lengths]
+    return [[*random.integers(4, VOCAB_SIZE, length).tolist(), END] for length in lengths]
 
 
 def _padded(prompts) -> torch.Tensor:
@@ -63,15 +64,15 @@ def _theirs(folder, prompts, **options) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS.keys())
-def test_greedy_and_beams_are_token_identical(variant, random_model, save_folder, prompts, tmp_path, capsys):
+def test_greedy_and_beams_are_token_identical(variant, bpe_tokenizer, prompts, tmp_path):
     model_type, fields, tokens = variant
     model = random_model(model_type, **fields)
-    with torch.no_grad():  # else a random model writes its last token again and again, and never ends
+    with torch.no_grad():  # otherwise a random model repeats its last token and never ends
         model.model.decoder.embed_positions.weight.mul_(4)
         free = model.generate(_padded(prompts), max_length=16, do_sample=False, eos_token_id=None)
         model.lm_head.weight[END] = 1.1 * model.lm_head.weight[free[:, 6:].flatten().mode().values]
-    folder = save_folder(tmp_path / "folder", model, {**SETTINGS, **tokens})
-    assert main(["import", str(folder), str(tmp_path / "run")]) == 0, capsys.readouterr().err
+    folder = save_folder(tmp_path / "folder", model, bpe_tokenizer, {**SETTINGS, **tokens})
+    import_folder(folder, tmp_path / "run")
     run = load_model(tmp_path / "run")
     own = np.argsort(run.vocabulary.hf_ids)
     asked = [own[prompt].tolist() for prompt in prompts]
@@ -82,4 +83,4 @@ def test_greedy_and_beams_are_token_identical(variant, random_model, save_folder
         greedy = {} if beams > 1 else {"num_beams": 1, "early_stopping": None, "length_penalty": None}
         assert written == _theirs(folder, prompts, **greedy)
         assert len({tuple(ids) for ids in written}) > PROMPTS // 4, "outputs hardly depend on the prompt"
-        assert len({len(ids) for ids in written}) > 1, "outputs of one length test little"
+        assert len({len(ids) for ids in written}) > 1, "outputs of equal length test little"

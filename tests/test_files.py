@@ -1,0 +1,54 @@
+"""Files and folders appear completely or not at all."""
+
+import pytest
+
+from denoise_jax.errors import ConfigError
+from denoise_jax.files import atomic_folder, check_new_folder, write_atomically
+
+
+def test_a_file_is_replaced_and_its_folders_are_created(tmp_path):
+    file = tmp_path / "new" / "folder" / "file"
+    write_atomically(file, "naïve")
+    assert file.read_text(encoding="utf-8") == "naïve"
+    write_atomically(file, b"\xff")
+    assert file.read_bytes() == b"\xff"
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_failed_write_keeps_the_old_content(tmp_path):
+    file = tmp_path / "file"
+    write_atomically(file, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(file, "\udce9")
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_appears_when_its_block_succeeds(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    with atomic_folder(folder) as temporary:
+        (temporary / "file").write_text("content")
+        assert not folder.exists()
+    assert (folder / "file").read_text() == "content"
+    assert list(folder.parent.iterdir()) == [folder]
+    assert folder.stat().st_mode & 0o077, "mkdtemp creates folders for their owner only"
+
+
+def test_a_failed_block_leaves_nothing(tmp_path):
+    def interrupted():
+        with atomic_folder(tmp_path / "new" / "folder") as temporary:
+            (temporary / "file").write_text("content")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_folder_is_missing_or_empty(tmp_path):
+    check_new_folder(tmp_path / "missing", "RUN")
+    check_new_folder(tmp_path, "RUN")
+    (tmp_path / "file").touch()
+    for taken in (tmp_path, tmp_path / "file"):
+        with pytest.raises(ConfigError, match=f"RUN {taken} exists and is not empty; choose another folder"):
+            check_new_folder(taken, "RUN")
