@@ -43,3 +43,9 @@ def check_batch(mesh: Mesh, rows: int, field: str) -> None:
     shards = batch_shards(mesh)
     if rows % shards:
         raise ConfigError(f"{field}: {rows} rows do not spread evenly over {shards} devices (data x fsdp)")
+
+
+def padded_batch_size(mesh: Mesh, rows: int) -> int:
+    """`rows` rounded up to a multiple of the devices that share a batch."""
+    shards = batch_shards(mesh)
+    return -(-rows // shards) * shards
