@@ -32,7 +32,7 @@ def config() -> Config:
             compute_dtype="float32",
             scan_layers=False,
             remat="none",
-            init_std=0.07,  # 1 / sqrt(192); with BART's 0.02, meant for width 768, copying is learnt far later
+            init_std=0.07,  # 1 / sqrt(192): with BART's 0.02 for width 768, copying is learnt far later
         ),
         data=DataConfig(
             task="quickstart",

@@ -33,11 +33,8 @@ def main(argv: list[str]) -> int:
         from denoise_jax.training.log_interval import NonFiniteLoss
         from denoise_jax.training.train import train
     try:
-        result = train(arguments.config, arguments.workdir)
+        train(arguments.config, arguments.workdir)
     except NonFiniteLoss as error:
         print(f"denoise-jax train: {error}", file=sys.stderr)
         return 1
-    if result.loss_plot is not None:
-        end = "done" if result.complete else "stopped"
-        print(f"{end} at step {result.step}; loss curve in {result.loss_plot}")
     return 0

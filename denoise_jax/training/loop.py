@@ -114,7 +114,7 @@ class Trainer:
             progress.advance(self.step)
             log = log or self.step % self.config.training.log_every == 0
         if log and self.interval:
-            last_update = jax.device_put(np.int32(self.step - 1))
+            last_update = jax.device_put(np.float32(self.step - 1))
             values = self.interval.values(float(jax.device_get(self.schedule(last_update))))
             write_all(self.writers, self.step, values)
             progress.show_metrics(self.step, values)

@@ -16,6 +16,7 @@ from denoise_jax.evaluation.evaluate import Evaluator
 from denoise_jax.parallel.mesh import check_batch, make_mesh
 from denoise_jax.runs import run_folder
 from denoise_jax.runs.resolve_run import ResolvedRun, resolve_run
+from denoise_jax.runs.warm_start import abstract_params
 from denoise_jax.training.loop import Trainer
 from denoise_jax.training.plots import plot_metrics
 from denoise_jax.vocabulary.load import load_vocabulary
@@ -58,6 +59,8 @@ def train(config: Config, workdir: str | Path, *, console: Console | None = None
         trainer = _make_trainer(run, folder, mesh, console)
         complete = trainer.run()
         plot = plot_metrics(folder, config) if jax.process_index() == 0 else None
+    end, curves = "done" if complete else "stopped", f"; loss curve in {plot}" if plot else ""
+    trainer.console.print(f"{end} at step {trainer.step}{curves}", highlight=False, soft_wrap=True)
     return TrainResult(folder, trainer.step, complete, plot)
 
 
@@ -70,6 +73,7 @@ def _check(config: Config) -> Mesh:
     mesh = make_mesh(config.parallel)
     rows = config.data.batch_size // config.training.accumulation_steps
     check_batch(mesh, rows, "data.batch_size / training.accumulation_steps")
+    abstract_params(config.model, mesh)  # raises if the axes of the mesh do not divide the parameters
     return mesh
 
 

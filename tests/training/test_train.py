@@ -43,6 +43,7 @@ def test_fewer_steps_than_are_done_are_refused_and_nothing_is_written(tiny_confi
         ({"data": {"task": "quickstrat"}}, "did you mean quickstart"),
         ({"model": {"num_classes": 4, "max_positions": 128}, "data": {"input_length": 64}}, "num_classes=4"),
         ({"parallel": {"fsdp": 3}}, "fsdp=3"),
+        ({"parallel": {"fsdp": 8}, "model": {"embed_dim": 36}}, "parallel.fsdp=8 does not divide 36"),
         ({"data": {"batch_size": 4}}, "data.batch_size / training.accumulation_steps: 4 rows"),
         (
             {"evaluation": {"validation_split": "dev"}, "training": {"evaluate_every": 3}},
