@@ -12,15 +12,13 @@ Series = tuple[list[int], list[float]]  # steps, values
 
 def plot_metrics(folder: Path, config: Config) -> Path | None:
     """Draws the metrics.jsonl of the run in `folder` to plots/loss.png; None if nothing was logged."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure  # unlike pyplot, it leaves a notebook's backend alone
 
     lines = read_lines(folder / JSONL)
     if not any("train/loss" in line or "validation/loss" in line for line in lines):
         return None
-    figure, (losses, accuracies) = pyplot.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    losses, accuracies = figure.subplots(1, 2)
     seen: list[Series] = []
     for scalar in (
         scalar for metric in metrics_for(config.model) for scalar in metric.scalars if scalar.axes
@@ -30,8 +28,9 @@ def plot_metrics(folder: Path, config: Config) -> Path | None:
         if training[0] and training not in seen:  # all tokens may be hidden, as in fine-tuning: one curve
             axes.plot(*training, color=scalar.colour, alpha=0.6, label=f"training, {scalar.label}")
         if validation[0] and validation not in seen:
+            label = f"validation, {scalar.label}" if axes is losses else scalar.label
             style = {"marker": "o", "markersize": 4, "linewidth": 0.8}
-            axes.plot(*validation, color=scalar.colour, label=f"validation, {scalar.label}", **style)
+            axes.plot(*validation, color=scalar.colour, label=label, **style)
         seen += [training, validation]
     losses.set(xlabel="step", ylabel="loss, nats per target", title=config.name)
     accuracies.set(xlabel="step", ylabel="accuracy", title="validation", ylim=(0, 1))
@@ -42,7 +41,6 @@ def plot_metrics(folder: Path, config: Config) -> Path | None:
     file = folder / PLOTS / "loss.png"
     file.parent.mkdir(exist_ok=True)
     figure.savefig(file, dpi=110)
-    pyplot.close(figure)
     return file
 
 
