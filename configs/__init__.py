@@ -1,4 +1,4 @@
-"""Named configurations: each module has a function `config()` that returns a complete one.
+"""Named configurations: each module has a function `config()` that returns a complete `Config`.
 
-A docstring says the command, the hardware and the measured result, or "not yet run".
+The docstring of a module gives the command, the hardware and the measured result, or "not yet run".
 """

@@ -1,8 +1,8 @@
 """BART-base: 6+6 layers of width 768, 139 M parameters with a 50k vocabulary.
 
 Command:   denoise-jax train bart_base --workdir RUN --data.task TASK --data.vocabulary FOLDER
-Hardware:  written for one TPU v5e-8 or larger; the batch is 2048 rows of 512 tokens, as many tokens as the
-           paper's 8000 sequences would be after packing at a mean length of 130.
+Hardware:  meant for a TPU v5e-8 or larger. The batch of 2048 rows of 512 tokens equals the paper's 8000
+           sequences if these have 130 tokens on average.
 Result:    not yet run.
 """
 
@@ -10,7 +10,7 @@ from denoise_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig,
 
 
 def config() -> Config:
-    """Base shape, with the published optimizer settings (Lewis et al. 2019; fairseq's released command)."""
+    """BART-base with the published optimizer settings (Lewis et al. 2019; the command in fairseq)."""
     return Config(
         name="bart_base",
         model=ModelConfig(scan_layers=False, remat="none", attention_dropout=0.1),

@@ -1,23 +1,22 @@
 """BART-large: 12+12 layers of width 1024, 406 M parameters with a 50k vocabulary.
 
 Command:   denoise-jax train bart_large --workdir RUN --data.task TASK --data.vocabulary FOLDER
-Hardware:  written for a TPU v5e-256 or v5p-64; 8 to 16 rows a chip.
+Hardware:  meant for a TPU v5e-256 or v5p-64, with 8 to 16 rows per chip.
 Result:    not yet run.
 """
 
-from configs import bart_base
 from denoise_jax.config import Config
+
+from . import bart_base
 
 
 def config() -> Config:
-    """bart_base with the large shape; layers are scanned and recomputed: 16 rows fit on a v5e chip."""
-    shape = {
+    """bart_base in the large size. Scanning and rematerialising layers lets 16 rows fit on a v5e chip."""
+    size = {
         "embed_dim": 1024,
         "num_heads": 16,
         "ffn_dim": 4096,
         "num_encoder_layers": 12,
         "num_decoder_layers": 12,
     }
-    return bart_base.config().replace(
-        name="bart_large", model={**shape, "scan_layers": True, "remat": "full"}
-    )
+    return bart_base.config().replace(name="bart_large", model={**size, "scan_layers": True, "remat": "full"})

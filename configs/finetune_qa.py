@@ -1,13 +1,13 @@
-"""The quick-start model learns to answer cloze questions with words of their context, text-to-text.
+"""Fine-tunes the quick-start model to answer cloze questions with words from their context, text-to-text.
 
 Command:   denoise-jax train finetune_qa --workdir RUN
            denoise-jax evaluate RUN --predict
-           Another model: --training.init-from RUN. Another task: --data.task NAME, such as SQuAD by
-           `question_answering` and `scores.squad` (see denoise_jax/data/finetuning.py).
-Hardware:  two CPU cores, about ten minutes beside other work.
-Result:    from runs/quickstart, on the test split (431 questions), 2 beams: exact match .065, F1 .149,
-           validation loss 2.33. The same steps from random parameters: .019, .044, 4.32. So small a model
-           does not learn to look an answer up in a thousand steps: this shows the way, no more.
+           From another model: --training.init-from RUN. On another task: --data.task NAME, such as SQuAD with
+           `question_answering` and `string_metrics.squad` (see denoise_jax/data/finetuning.py).
+Hardware:  two CPU cores, about ten minutes on a busy machine.
+Result:    exact match .065, F1 .149 on the test split (431 questions) with 2 beams, starting from
+           runs/quickstart; validation loss 2.33. From random parameters, in as many steps: .019, .044, 4.32.
+           A model this small does not learn to look up answers in 1000 steps; this is only an example.
 """
 
 from denoise_jax.config import (
@@ -21,7 +21,7 @@ from denoise_jax.config import (
 
 
 def config() -> Config:
-    """Shape and vocabulary are those of `training.init_from`; only dropout and layout are set here."""
+    """Architecture and vocabulary come from `training.init_from`; dropout and layout are set here."""
     return Config(
         name="finetune_qa",
         model=ModelConfig(

@@ -1,19 +1,20 @@
-"""A modern encoder-decoder of BART-base's size: 138 M parameters with a 50k vocabulary.
+"""A modern encoder-decoder the size of BART-base: 138 M parameters with a 50k vocabulary.
 
 Command:   denoise-jax train modern_base --workdir RUN --data.task TASK --data.vocabulary FOLDER
 Hardware:  as bart_base.
 Result:    not yet run.
 """
 
-from configs import bart_base
 from denoise_jax.config import Config
+
+from . import bart_base
 
 
 def config() -> Config:
-    """bart_base but for the model's architecture, so that the two compare.
+    """bart_base with another architecture and nothing else changed, for comparison.
 
-    Pre-norm RMSNorm, rotary positions, a gated feed-forward and no biases. The three matrices of the gated
-    feed-forward are two thirds as wide as BART's two: as many parameters (Shazeer 2020).
+    Pre-norm RMSNorm, rotary positions, gated feed-forward layers and no biases. The gated layers are two
+    thirds as wide as BART's, so that their three matrices have as many parameters (Shazeer 2020).
     """
     architecture = {
         "norm_position": "pre",

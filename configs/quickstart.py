@@ -1,9 +1,9 @@
-"""A small denoiser of American presidential speeches, 2.5 M parameters.
+"""A small denoising model for American presidential speeches, 2.5 M parameters.
 
 Command:   denoise-jax train quickstart --workdir RUN
-Hardware:  two CPU cores, 2 GiB of memory, about six minutes when nothing else runs.
-Result:    after 1.9 M target tokens, on the test split: visible .962, hidden .191 (most frequent
-           token .054), perplexity 4.6.
+Hardware:  two CPU cores and 2 GiB of memory; about six minutes if nothing else runs.
+Result:    after 1.9 M target tokens, on the test split: accuracy .956 on visible and .194 on hidden tokens
+           (most frequent token .056), perplexity 4.69.
 """
 
 from denoise_jax.config import (
@@ -17,7 +17,7 @@ from denoise_jax.config import (
 
 
 def config() -> Config:
-    """Pre-norm, since it learns in few steps; short pieces, since they teach copying soonest."""
+    """Pre-norm learns in fewer steps; with short chunks the model learns to copy soonest."""
     return Config(
         name="quickstart",
         model=ModelConfig(
@@ -32,7 +32,7 @@ def config() -> Config:
             compute_dtype="float32",
             scan_layers=False,
             remat="none",
-            init_std=0.07,  # 1 / sqrt(192): with BART's 0.02, made for 768, copying is learnt far later
+            init_std=0.07,  # 1 / sqrt(192): with BART's 0.02 for width 768, copying is learnt far later
         ),
         data=DataConfig(
             task="quickstart",

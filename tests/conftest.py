@@ -6,6 +6,7 @@ Fixtures for one room belong in the conftest.py of that room's folder of tests; 
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -23,6 +24,12 @@ os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# Compiling takes most of the time of these tests: a program is compiled once per session, for all workers.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _compiled = tempfile.TemporaryDirectory(prefix="denoise_jax-compiled-")  # deleted when the session ends
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 # PyTorch, where it is installed, would load it, and its LLVM and TensorFlow's end a process with a crash.
 sys.modules["triton"] = None
@@ -129,3 +136,13 @@ def tiny_config(vocabulary_folder: Path):
         training={"num_steps": 6, "log_every": 2, "save_every": 3, "evaluate_every": 0},
         evaluation={"max_batches": 2, "batch_size": 16},
     )
+
+
+@pytest.fixture(scope="session")
+def finished_run(tiny_config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of six steps with checkpoints at 3 and 6. Copy it before changing anything."""
+    from denoise_jax.training.train import train
+
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    assert train(tiny_config, folder).complete
+    return folder

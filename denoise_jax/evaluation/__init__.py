@@ -1,1 +1,1 @@
-"""From checkpoints to figures, and to text."""
+"""Measuring checkpoints: losses and accuracies under fixed noise, and a task's own metrics on predictions."""

@@ -1,7 +1,8 @@
-"""Orbax checkpoints that hold everything a run needs to go on, verified when they are read.
+"""Orbax checkpoints with everything needed to resume a run, verified when they are read.
 
-A step's folder has three items: `state` (parameters, optimizer, step, random key), `files` (positions of the
-data shards, resolved configuration, vocabulary) and `meta` (a fingerprint per leaf of the state).
+A checkpoint folder has three items: `state` (parameters, optimizer state, step, random key), `files`
+(positions of the data shards, resolved configuration, vocabulary) and `meta` (a fingerprint per leaf of the
+state).
 """
 
 import dataclasses
@@ -18,18 +19,19 @@ from etils import epath
 from denoise_jax.config import Config, TrainingConfig
 from denoise_jax.errors import CheckpointError
 from denoise_jax.parallel.sharding import leaf_name
-from denoise_jax.runs.run_folder import CONFIG, VOCABULARY
-from denoise_jax.training.state import State
+from denoise_jax.runs.run_folder import CONFIG, VOCABULARY, parse_stored_config
+
+State = dict  # a train state, or the part of it that is restored: see training/state.py
 
 _DATA_PREFIX = "data/"
 _CHECKSUMS = "checksums-of-process-"
 
 
 class FilesHandler(ocp.CheckpointHandler):
-    """Orbax item of small named files; every process writes its own."""
+    """Orbax item of small named files; each process writes its own."""
 
     def save(self, directory: epath.Path, args: "FilesSave") -> None:
-        """Writes `args.files`, name → bytes, below `directory`."""
+        """Writes `args.files` (name → content) to `directory`, with their checksums."""
         checksums = {name: hashlib.sha256(data).hexdigest() for name, data in args.files.items()}
         record = json.dumps(checksums, indent=2).encode()
         for name, data in {**args.files, f"{_CHECKSUMS}{jax.process_index()}.json": record}.items():
@@ -38,23 +40,23 @@ class FilesHandler(ocp.CheckpointHandler):
             file.write_bytes(data)
 
     def restore(self, directory: epath.Path, args: "FilesRestore") -> dict[str, bytes]:
-        """All files below `directory`, by their path in it; ValueError if one is not what was saved."""
+        """All files in `directory`, by relative path; ValueError if one has changed since it was saved."""
         del args
-        entries = list(directory.iterdir())  # buckets cannot list a whole tree; names have one slash at most
+        entries = list(directory.iterdir())  # not recursive, for buckets: names have at most one slash
         entries += [file for entry in entries if entry.is_dir() for file in entry.iterdir()]
         files = [entry for entry in entries if not entry.is_dir()]
         found = {str(file.relative_to(directory)): file.read_bytes() for file in files}
         for record in [name for name in found if name.startswith(_CHECKSUMS)]:
             for name, checksum in json.loads(found.pop(record)).items():
                 if name not in found or hashlib.sha256(found[name]).hexdigest() != checksum:
-                    raise ValueError(f"its file {name} is not what was saved")
+                    raise ValueError(f"{name} has changed since it was saved")
         return found
 
     def finalize(self, directory: epath.Path) -> None:
-        """Nothing is left to do: files are complete when `save` returns."""
+        """Does nothing: the files are complete when `save` returns."""
 
     def close(self) -> None:
-        """Holds nothing open."""
+        """Does nothing: no file is held open."""
 
 
 @ocp.args.register_with_handler(FilesHandler, for_save=True)
@@ -68,12 +70,12 @@ class FilesSave(ocp.args.CheckpointArgs):
 @ocp.args.register_with_handler(FilesHandler, for_restore=True)
 @dataclasses.dataclass
 class FilesRestore(ocp.args.CheckpointArgs):
-    """Reads all files of the item."""
+    """Read all files of the item."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """The files of a checkpoint: enough, with its state, to resume, evaluate or generate."""
+    """The files of a checkpoint: with its state, enough to resume, evaluate or generate."""
 
     config: Config
     vocabulary: dict[str, bytes]
@@ -81,7 +83,7 @@ class Contents:
 
 
 class Checkpointer:
-    """Checkpoints of one run, in `folder`/<step>. Saving returns at once and goes on behind the run."""
+    """Checkpoints of one run, in `folder`/<step>. Saving continues in the background."""
 
     def __init__(
         self, folder: str | Path, training: TrainingConfig | None = None, *, read_only: bool = False
@@ -104,7 +106,7 @@ class Checkpointer:
         self.folder = Path(folder)
 
     def steps(self) -> list[int]:
-        """Steps that were completely written, ascending."""
+        """Steps of the complete checkpoints, ascending."""
         return sorted(self._manager.all_steps())
 
     def save(
@@ -116,28 +118,36 @@ class Checkpointer:
         vocabulary: Mapping[str, bytes],
         data: Mapping[str, bytes],
     ):
-        """Starts saving `state` after `step` updates, with the data position that belongs to it."""
-        self._wait()  # a failed earlier save is told here, not lost
+        """Starts saving `state` after `step` updates, with the matching data position.
+
+        Raises:
+          CheckpointError: the previous save failed.
+        """
+        self._wait()
         files = {_DATA_PREFIX + name: content for name, content in data.items()}
         if jax.process_index() == 0:
             files[CONFIG] = (config.model_dump_json(indent=2) + "\n").encode()
             files |= {f"{VOCABULARY}/{name}": content for name, content in vocabulary.items()}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.PyTreeSave(state),
-                files=FilesSave(files),
-                meta=ocp.args.JsonSave({"step": step, "fingerprints": fingerprints(state)}),
-            ),
+        items = ocp.args.Composite(
+            state=ocp.args.PyTreeSave(state),
+            files=FilesSave(files),
+            meta=ocp.args.JsonSave({"step": step, "fingerprints": fingerprints(state)}),
         )
+        with jax.transfer_guard_device_to_host("allow"):  # Orbax copies with np.asarray, an implicit transfer
+            self._manager.save(step, args=items)
 
     def contents(self, step: int) -> Contents:
-        """Configuration, vocabulary and data positions of a checkpoint; CheckpointError without them."""
+        """Configuration, vocabulary and data positions of a checkpoint.
+
+        Raises:
+          CheckpointError: a file is missing or has changed, or an earlier version wrote the checkpoint.
+        """
         try:
             files = self._manager.restore(step, args=ocp.args.Composite(files=FilesRestore())).files
-            config = Config.model_validate_json(files[CONFIG])
+            text = files[CONFIG]
         except (KeyError, ValueError, OSError) as error:
             raise CheckpointError(f"{self._path(step)} is not complete: {_first_line(error)}") from None
+        config = parse_stored_config(text, self.folder / str(step) / "files" / CONFIG)
 
         def under(prefix: str) -> dict[str, bytes]:
             return {
@@ -147,11 +157,14 @@ class Checkpointer:
         return Contents(config, under(f"{VOCABULARY}/"), under(_DATA_PREFIX))
 
     def restore(self, step: int, target: State) -> State:
-        """The state of `step`, or the part that `target` has (`params` alone, say), laid out as it says.
+        """Restores the state of `step`, or only the part of it in `target` (`params`, say).
+
+        Args:
+          target: tree of ShapeDtypeStructs with the shardings to restore to.
 
         Raises:
-          CheckpointError: it cannot be read, or a leaf is not what was saved (Orbax reads changed bytes
-            without a word, so every leaf's fingerprint is compared).
+          CheckpointError: it cannot be read, or a leaf has changed since it was saved. Orbax does not notice
+            changed bytes, so the fingerprint of every leaf is compared.
         """
         wanted = ocp.args.PyTreeRestore(
             target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
@@ -168,26 +181,26 @@ class Checkpointer:
         ]
         if changed:
             raise CheckpointError(
-                f"{self._path(step)} is damaged: {changed[0]} is not what was saved "
-                f"({len(changed)} of {len(expected)} arrays differ)"
+                f"{self._path(step)} is damaged: {changed[0]} has changed since it was saved "
+                f"({len(changed)} of {len(expected)} arrays have)"
             )
         return restored.state
 
     def set_aside(self, step: int) -> None:
-        """Renames a damaged checkpoint, so that the step can be saved again and nothing is thrown away."""
+        """Renames a damaged checkpoint to `damaged-<step>`, so that the step can be saved again."""
         if jax.process_index() == 0:
             (self.folder / str(step)).rename(self.folder / f"damaged-{step}")
         self._manager.reload()
 
     def close(self) -> None:
-        """Waits until everything is on disk."""
+        """Waits until all saves are on disk."""
         self._wait()
         self._manager.close()
 
     def _wait(self) -> None:
         try:
             self._manager.wait_until_finished()
-        except Exception as error:  # a full disk arrives here, behind hundreds of lines of traceback
+        except Exception as error:  # a full disk, for one, after hundreds of lines of traceback
             raise CheckpointError(
                 f"a checkpoint in {self.folder} could not be written: {_first_line(error)}"
             ) from error
@@ -197,12 +210,12 @@ class Checkpointer:
 
 
 def _first_line(error: Exception) -> str:
-    """The beginning of what may be hundreds of lines."""
+    """The start of a message that may have hundreds of lines."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
 
 
 def fingerprints(state: State) -> dict[str, int]:
-    """32 bits for every leaf, the same under any sharding; one flipped bit or swapped row changes them."""
+    """32 bits per leaf, the same under any sharding; a flipped bit or swapped rows change them."""
     leaves = jax.tree.leaves_with_path(state)
     values = _fingerprint_all([leaf for _, leaf in leaves])
     return {
@@ -216,7 +229,7 @@ def _fingerprint_all(leaves):
 
 
 def _fingerprint(leaf: jax.Array) -> jax.Array:
-    """Sum over elements of bits x odd number of the position, modulo 2^32."""
+    """Sum of (bits of element i) * (2 i + 1) over the flattened leaf, modulo 2^32."""
     bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
     position = jnp.zeros(bits.shape, jnp.uint32)
     stride = 1

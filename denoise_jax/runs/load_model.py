@@ -1,4 +1,4 @@
-"""A trained model from a run folder, or from one checkpoint folder alone."""
+"""Loading a trained model from a run folder or from a single checkpoint folder."""
 
 import dataclasses
 from pathlib import Path
@@ -17,47 +17,51 @@ from denoise_jax.vocabulary.load import vocabulary_from_files
 
 @dataclasses.dataclass(frozen=True)
 class LoadedModel:
-    """Parameters, laid out on `mesh`, with all that is needed to use them."""
+    """Parameters, sharded over `mesh`, with all that is needed to use them."""
 
     config: Config
     vocabulary: Vocabulary
     params: dict
     step: int
     mesh: Mesh
+    run: Path | None = None  # the run folder it was loaded from, unless from a single checkpoint folder
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredCheckpoint:
-    """A whole checkpoint on disk: what it is of, and its parameters when they are asked for."""
+    """A complete checkpoint on disk whose parameters have not been read yet."""
 
     config: Config
     vocabulary: Vocabulary
     step: int
     checkpoints: Checkpointer
+    run: Path | None = None  # as in LoadedModel
 
     def params(self, mesh: Mesh) -> dict:
-        """Its parameters, read straight into their layout on `mesh`; CheckpointError if they are damaged."""
+        """The parameters, read directly into their layout on `mesh`; CheckpointError if damaged."""
         target = abstract_params(self.config.model, mesh)
         return self.checkpoints.restore(self.step, target)["params"]
 
+    def load(self) -> LoadedModel:
+        """The model, on the training run's mesh if the devices allow it, else with all devices on `data`."""
+        mesh = _mesh(self.config.parallel)
+        return LoadedModel(self.config, self.vocabulary, self.params(mesh), self.step, mesh, self.run)
+
 
 def load_model(path: str | Path, step: int | None = None) -> LoadedModel:
-    """The newest checkpoint of the run at `path`, that of `step`, or the checkpoint folder `path` itself.
+    """Loads the newest checkpoint of a run, or the one of `step`, or the checkpoint folder `path` itself.
 
-    The configuration and the vocabulary are the checkpoint's own; the mesh is the training run's if its
-    axes fit the devices here, and otherwise has them all on `data`.
+    The configuration and the vocabulary are the checkpoint's own.
 
     Raises:
-      CheckpointError: no run, no such step, or a damaged checkpoint.
+      CheckpointError: no run, no such step, a damaged checkpoint, or one written by an earlier version.
     """
-    stored = open_checkpoint(path, step)
-    mesh = _mesh(stored.config.parallel)
-    return LoadedModel(stored.config, stored.vocabulary, stored.params(mesh), stored.step, mesh)
+    return open_checkpoint(path, step).load()
 
 
 def open_checkpoint(path: str | Path, step: int | None = None) -> StoredCheckpoint:
-    """The checkpoint that `load_model` would read, without its parameters; the same errors."""
-    folder, step = _find(Path(path), step)
+    """As `load_model`, but without reading the parameters."""
+    folder, step, run = _find(Path(path), step)
     checkpoints = Checkpointer(folder, read_only=True)
     steps = checkpoints.steps()
     if not steps:
@@ -68,20 +72,20 @@ def open_checkpoint(path: str | Path, step: int | None = None) -> StoredCheckpoi
             f"{folder} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}"
         )
     contents = checkpoints.contents(step)
-    return StoredCheckpoint(contents.config, vocabulary_from_files(contents.vocabulary), step, checkpoints)
+    vocabulary = vocabulary_from_files(contents.vocabulary)
+    return StoredCheckpoint(contents.config, vocabulary, step, checkpoints, run)
 
 
-def _find(path: Path, step: int | None) -> tuple[Path, int | None]:
-    """(folder of checkpoints, step) that `path` stands for."""
+def _find(path: Path, step: int | None) -> tuple[Path, int | None, Path | None]:
+    """The folder of checkpoints, the step, and the run folder that `path` refers to."""
     if (path / run_folder.CHECKPOINTS).is_dir():
-        return path / run_folder.CHECKPOINTS, step
+        return path / run_folder.CHECKPOINTS, step, path
     if path.is_dir() and path.name.isdigit():
-        return path.parent, int(path.name)
+        return path.parent, int(path.name), None
     raise CheckpointError(f"{path} is neither a run nor a checkpoint; `denoise-jax train` makes one")
 
 
 def _mesh(parallel: ParallelConfig) -> Mesh:
-    """The mesh of the training run, or one over `data` where the devices here are others."""
     try:
         return make_mesh(parallel)
     except ConfigError:

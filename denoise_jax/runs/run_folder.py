@@ -1,4 +1,4 @@
-"""The folder of a run: its configuration and vocabulary, and whether a configuration may go on with it."""
+"""A run folder: its configuration and vocabulary, and which configurations may resume it."""
 
 import fcntl
 from collections.abc import Mapping
@@ -8,51 +8,71 @@ from typing import IO
 import jax
 from pydantic import ValidationError
 
-from denoise_jax.config import Config, differences
+from denoise_jax.config import Config, differences, load_json
 from denoise_jax.errors import CheckpointError, ConfigError
 from denoise_jax.files import write_atomically
 
 LOCK, FINGERPRINT = ".lock", "fingerprint"
 CONFIG, VOCABULARY, CHECKPOINTS, PLOTS, EVAL = "config.json", "vocabulary", "checkpoints", "plots", "eval"
 
-# Changing one of these on a run in progress would make it another run.
-_FIXED_SECTIONS = ("name", "model", "data", "optimizer")
+# A run is resumed with these unchanged.
+_FIXED_SECTIONS = ("name", "model", "data", "optimizer", "loss")
 _FIXED_FIELDS = ("training.seed", "training.init_from")
 _FREE_FIELDS = ("data.vocabulary",)  # a path; the vocabulary itself is compared by content
 
+# Fields that every configuration stored by version 0.1.0 has, and that exist no more.
+_FIELDS_OF_0_1_0 = {("data", "document_length"), ("optimizer", "label_smoothing"), ("optimizer", "z_loss")}
+
 
 def read_config(folder: str | Path) -> Config:
-    """The configuration of the run in `folder`; CheckpointError if there is none."""
+    """The configuration of the run in `folder`, from its newest checkpoint if config.json is lost.
+
+    Raises:
+      CheckpointError: not a run, or one written by an earlier version.
+    """
     file = Path(folder) / CONFIG
     if not file.exists():
         file = (newest_files(Path(folder)) or Path(folder)) / CONFIG
     try:
-        return Config.model_validate_json(file.read_bytes())
+        text = file.read_bytes()
     except FileNotFoundError:
         raise CheckpointError(
-            f"{folder} is not a run: it has no {CONFIG}; `denoise-jax train` makes one"
+            f"{folder} is not a run: it has no {CONFIG}; `denoise-jax train` starts one"
         ) from None
+    return parse_stored_config(text, file)
+
+
+def parse_stored_config(text: bytes, file: Path) -> Config:
+    """The configuration in `text`, read from `file` of a run or checkpoint; CheckpointError if invalid."""
+    try:
+        return load_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "its text"
+        found = error.errors()
+        if _FIELDS_OF_0_1_0 & {tuple(finding["loc"]) for finding in found}:
+            raise CheckpointError(
+                f"{file} was written by denoise_jax 0.1.0, an earlier version whose runs this one cannot "
+                "read: use 0.1.0 for this run, or start a new run in another folder"
+            ) from None
+        field = ".".join(map(str, found[0]["loc"])) or "its text"
         raise CheckpointError(
-            f"{file} is not a configuration of this version: {where}: {first['msg']}"
+            f"{file} is not a configuration of this version: {field}: {found[0]['msg']}"
         ) from None
 
 
-def begun(folder: Path) -> Config | None:
-    """The configuration of the run that `folder` holds, also one with no checkpoint yet; None if it is new.
+def existing_config(folder: Path) -> Config | None:
+    """The configuration of the run in `folder`, even if it has no checkpoint yet; None if there is no run.
 
     Raises:
-      ConfigError: the folder holds imported weights, which have no optimizer to go on with.
+      ConfigError: the folder holds imported weights, which have no optimizer state to resume from.
+      CheckpointError: as for `read_config`.
     """
     if not ((folder / CONFIG).exists() or newest_files(folder)):
         return None
     config = read_config(folder)
     if config.data.task is None:
         raise ConfigError(
-            f"--workdir {folder} holds imported weights, which no run can go on with: train in another "
-            f"folder, with --training.init-from {folder}"
+            f"workdir {folder} holds imported weights, which cannot be resumed: train in another folder, "
+            f"with --training.init-from {folder}"
         )
     return config
 
@@ -60,57 +80,62 @@ def begun(folder: Path) -> Config | None:
 def prepare(
     folder: Path, config: Config, vocabulary: Mapping[str, bytes], fingerprint: str
 ) -> tuple[list[str], IO | None]:
-    """Makes a new run folder, or checks that `config` may go on with the run that is there.
+    """Creates a run folder, or checks that `config` may resume the run in it and records `config` there.
 
     Args:
       vocabulary: the vocabulary's files, name → content.
-      fingerprint: of the vocabulary; part of the run's identity.
+      fingerprint: the vocabulary's; part of the run's identity.
 
     Returns:
-      Lines to tell the user, on fields that changed and were accepted; and the lock that holds the run for
-      this process until it is closed (None on all but the first process).
+      One line for each changed field that was accepted; and a lock that keeps other processes out of the
+      run until it is closed (None on all but the first process).
 
     Raises:
-      ConfigError: the folder holds something else, a field differs that must not, or another process trains
-        in it.
+      ConfigError: the folder holds something else, a field differs that must not, the run is already past
+        `training.num_steps`, or another process is training in it. Nothing is written in these cases.
     """
     _check(folder, config, fingerprint)
-    held = _lock(folder)
-    notes = _check(folder, config, fingerprint)  # again: another process may have been here before the lock
+    lock = _lock(folder)
+    changes = _check(folder, config, fingerprint)  # again: another process may have had the lock until now
     if jax.process_index() == 0:
         record(folder, config, vocabulary, fingerprint)
-    return notes, held
+    return changes, lock
 
 
 def record(folder: Path, config: Config, vocabulary: Mapping[str, bytes], fingerprint: str) -> None:
-    """Writes what a run folder says of the run: its configuration and its vocabulary, as in `prepare`."""
+    """Writes the configuration and vocabulary of a run to its folder; arguments as in `prepare`."""
     write_atomically(folder / CONFIG, config.model_dump_json(indent=2) + "\n")
     write_atomically(folder / VOCABULARY / FINGERPRINT, fingerprint)
     for name, content in vocabulary.items():
         write_atomically(folder / VOCABULARY / name, content)
 
 
-def _check(folder: Path, config: Config, fingerprint: str) -> list[str]:
-    old = begun(folder)
-    return _check_same_run(folder, old, config, fingerprint) if old else _check_empty(folder)
+def newest_step(folder: Path) -> int | None:
+    """The step of the newest checkpoint of the run in `folder`, damaged or not; None if there is none."""
+    checkpoints = folder / CHECKPOINTS
+    steps = [int(entry.name) for entry in checkpoints.glob("*") if entry.name.isdigit()]
+    return max(steps, default=None)
 
 
 def newest_files(folder: Path) -> Path | None:
-    """Files of the newest checkpoint, from which a run that lost all else goes on; None if there is none."""
-    checkpoints = folder / CHECKPOINTS
-    steps = [entry for entry in checkpoints.iterdir() if entry.name.isdigit()] if checkpoints.is_dir() else []
-    newest = max(steps, key=lambda entry: int(entry.name), default=None)
-    return newest / "files" if newest and (newest / "files" / CONFIG).exists() else None
+    """The `files` item of the newest checkpoint, which can restore a lost config.json; None if absent."""
+    files = folder / CHECKPOINTS / str(newest_step(folder)) / "files"
+    return files if (files / CONFIG).exists() else None
 
 
 def vocabulary_folder(folder: Path) -> Path | None:
-    """Where the run in `folder` keeps its vocabulary, or its newest checkpoint; None if neither does."""
-    kept = (folder / VOCABULARY, (newest_files(folder) or folder) / VOCABULARY)
-    return next((own for own in kept if own.is_dir()), None)
+    """The vocabulary that the run in `folder`, or its newest checkpoint, holds; None if neither does."""
+    candidates = (folder / VOCABULARY, (newest_files(folder) or folder) / VOCABULARY)
+    return next((candidate for candidate in candidates if candidate.is_dir()), None)
+
+
+def _check(folder: Path, config: Config, fingerprint: str) -> list[str]:
+    old = existing_config(folder)
+    return _check_same_run(folder, old, config, fingerprint) if old else _check_empty(folder)
 
 
 def _lock(folder: Path) -> IO | None:
-    """Holds the run for this process until the file is closed or the process ends, however it ends."""
+    """Locks the run for this process, until the file is closed or the process ends in any way."""
     if jax.process_index() != 0:
         return None
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +145,7 @@ def _lock(folder: Path) -> IO | None:
     except BlockingIOError:
         file.close()
         raise ConfigError(
-            f"another process is training in --workdir {folder}; wait for it or end it"
+            f"another process is training in workdir {folder}; wait for it or stop it"
         ) from None
     return file
 
@@ -128,7 +153,7 @@ def _lock(folder: Path) -> IO | None:
 def _check_empty(folder: Path) -> list[str]:
     if folder.exists() and (not folder.is_dir() or {entry.name for entry in folder.iterdir()} - {LOCK}):
         raise ConfigError(
-            f"--workdir {folder} exists and is not a run (no {CONFIG} in it); choose another folder"
+            f"workdir {folder} exists and is not a run (it has no {CONFIG}); choose another folder"
         )
     return []
 
@@ -137,19 +162,26 @@ def _check_same_run(folder: Path, old: Config, config: Config, fingerprint: str)
     changed = differences(old, config)
     if "name" in changed:
         raise ConfigError(
-            f"--workdir {folder} holds a run of {old.name!r}, not of {config.name!r}; choose another folder"
+            f"workdir {folder} holds a run of {old.name!r}, not of {config.name!r}; choose another folder"
         )
     refused = [
-        field
-        for field in changed
+        f"{field} was {before!r}, now {after!r}"
+        for field, (before, after) in changed.items()
         if field not in _FREE_FIELDS and (field.split(".")[0] in _FIXED_SECTIONS or field in _FIXED_FIELDS)
     ]
     if refused:
-        told = "; ".join(f"{field} was {changed[field][0]!r}, now {changed[field][1]!r}" for field in refused)
-        raise ConfigError(f"--workdir {folder} cannot go on with another configuration: {told}")
+        raise ConfigError(
+            f"the run in workdir {folder} cannot be resumed with another configuration: {'; '.join(refused)}"
+        )
     stored = folder / VOCABULARY / FINGERPRINT
     if stored.exists() and stored.read_text() != fingerprint:
         raise ConfigError(
-            f"data.vocabulary={config.data.vocabulary} is not the vocabulary of the run in {folder}"
+            f"data.vocabulary={config.data.vocabulary} is not the vocabulary of the run in workdir {folder}"
+        )
+    step = newest_step(folder)
+    if step is not None and step > config.training.num_steps:
+        raise ConfigError(
+            f"training.num_steps={config.training.num_steps} is below the {step} steps that the run in "
+            f"workdir {folder} has done"
         )
     return [f"{field}: {before!r} → {after!r}" for field, (before, after) in changed.items()]

@@ -1,4 +1,4 @@
-"""Runs that begin with the parameters of another: which shape they have, and which leaves they take over."""
+"""Warm starts: a run that is initialised from the parameters of another run."""
 
 from collections.abc import Mapping
 
@@ -11,9 +11,9 @@ from denoise_jax.errors import CheckpointError, ConfigError
 from denoise_jax.model.transformer import init_params
 from denoise_jax.parallel.sharding import leaf_name, state_shardings
 
-# What a new run sets for itself. All else in the model section is the shape of what it begins with.
-_OWN = (
-    "max_positions",  # fewer only, where positions are learned
+# Set by the new run itself. All other fields of the model section are its architecture: the source's.
+_OWN_FIELDS = (
+    "max_positions",  # learned positions: at most as many as the source has
     "dropout",
     "attention_dropout",
     "activation_dropout",
@@ -26,21 +26,21 @@ _OWN = (
     "scan_layers",
     "remat",
 )
-_HEAD = "classifier/"  # always new: classes that share a number need not share a meaning
+_HEAD = "classifier/"  # always new: as many classes need not be the same classes
 
 
-def adopt(config: Config, source: Config) -> Config:
-    """`adopt_shape`, and the generation settings of the source where `config` sets none."""
+def warm_start_config(config: Config, source: Config) -> Config:
+    """`config` with the source's architecture, and its generation settings if `config` has only defaults."""
     generation = source.generation if config.generation == GenerationConfig() else config.generation
-    return adopt_shape(config, source.model).model_copy(update={"generation": generation})
+    return with_architecture(config, source.model).model_copy(update={"generation": generation})
 
 
-def adopt_shape(config: Config, source: ModelConfig) -> Config:
-    """`config` with the shape of the model that it begins with; dropouts, head and layout stay its own.
+def with_architecture(config: Config, source: ModelConfig) -> Config:
+    """`config` with the architecture of `source`, but its own dropout, classification head and layout.
 
     Raises:
-      ConfigError: more learned positions than the source has, rows beyond them, or a vocabulary's output
-        asked of a source whose untied output gave way to a head.
+      ConfigError: more learned positions than the source has, or token prediction from a source with a
+        classification head in place of an untied output projection.
     """
     name, own = config.training.init_from, config.model
     if source.positions == "learned" and own.max_positions > source.max_positions:
@@ -50,24 +50,24 @@ def adopt_shape(config: Config, source: ModelConfig) -> Config:
         )
     if source.num_classes and not own.num_classes and not source.tie_embeddings:
         raise ConfigError(
-            f"training.init_from={name} has a head for {source.num_classes} classes in place of its output, "
-            "so it cannot go on writing text; begin with the run that it was made from"
+            f"training.init_from={name} has a classification head in place of its output projection, so it "
+            "cannot predict tokens; start from the run that it was initialised from"
         )
-    model = source.model_copy(update={field: getattr(own, field) for field in _OWN})
+    model = source.model_copy(update={field: getattr(own, field) for field in _OWN_FIELDS})
     return config.model_copy(update={"model": model})
 
 
-def check_shape(config: Config, source: ModelConfig) -> None:
-    """ConfigError unless `config` still has the shape of the source, which may be another run by now."""
-    if adopt_shape(config, source) != config:
+def check_architecture(config: Config, source: ModelConfig) -> None:
+    """ConfigError unless `config` has the architecture of `source`, which may have been replaced since."""
+    if with_architecture(config, source) != config:
         raise ConfigError(
-            f"training.init_from={config.training.init_from} has another shape than when this run began; "
-            "choose another --workdir"
+            f"the architecture of training.init_from={config.training.init_from} has changed since this run "
+            "started; choose another workdir"
         )
 
 
 def abstract_params(model: ModelConfig, mesh: Mesh) -> dict:
-    """{"params": shapes, dtypes and shardings on `mesh`}: the target of a restore of parameters alone."""
+    """{"params": shapes, dtypes and shardings on `mesh`}: the target for restoring parameters alone."""
     shapes = jax.eval_shape(lambda: {"params": init_params(model, jax.random.key(0))})
     return jax.tree.map(
         lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
@@ -76,13 +76,16 @@ def abstract_params(model: ModelConfig, mesh: Mesh) -> dict:
     )
 
 
-def graft(fresh: Mapping, given: Mapping) -> dict:
-    """`given` in the structure of `fresh`: the head stays fresh, and position tables lose their last rows.
+def warm_start_params(fresh: Mapping, source: Mapping) -> dict:
+    """The parameters of `source` in the structure of `fresh`, which supplies the classification head.
 
-    Both are trees of parameters; leaves of `given` that `fresh` lacks (an output or a head) are dropped.
-    CheckpointError, with the name, for a leaf that is missing or of another shape.
+    Position tables are truncated to the length in `fresh`. Leaves that only `source` has (an output
+    projection or a head) are dropped.
+
+    Raises:
+      CheckpointError: a leaf is missing or has another shape.
     """
-    known = {leaf_name(path): leaf for path, leaf in jax.tree.leaves_with_path(given)}
+    known = {leaf_name(path): leaf for path, leaf in jax.tree.leaves_with_path(source)}
 
     def take(path, leaf: jax.Array) -> jax.Array:
         name = leaf_name(path)
@@ -92,8 +95,10 @@ def graft(fresh: Mapping, given: Mapping) -> dict:
         if found is not None and name.endswith("/positions"):
             found = found[: len(leaf)]
         if found is None or found.shape != leaf.shape:
-            had = "nothing" if found is None else found.shape
-            raise CheckpointError(f"training.init_from: parameter {name} should be {leaf.shape}, found {had}")
+            shape = "nothing" if found is None else found.shape
+            raise CheckpointError(
+                f"training.init_from: parameter {name} should be {leaf.shape}, found {shape}"
+            )
         return jnp.asarray(found, leaf.dtype)
 
     return jax.tree.map_with_path(take, fresh)

@@ -1,1 +1,1 @@
-"""One sharded step, the loop around it, and everything a run leaves behind."""
+"""Training: one sharded step, the loop around it, and the logs and plots of a run."""

@@ -1,4 +1,4 @@
-"""The update rule and the learning-rate schedule, from optax."""
+"""Optimizer and learning-rate schedule, from optax."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ _DECAYED = ("kernel", "tokens", "positions")  # matrices; norms and biases are n
 
 
 def make_schedule(config: OptimizerConfig, num_steps: int) -> Callable:
-    """Learning rate of update n, from 0: linear warm-up to the peak, then the named decay to `num_steps`."""
+    """Learning rate of update n, counted from 0: linear warm-up to the peak, then decay to `num_steps`."""
     peak, warmup = config.learning_rate, config.warmup_steps
     remaining = max(num_steps - warmup, 1)
     after = {
@@ -21,13 +21,13 @@ def make_schedule(config: OptimizerConfig, num_steps: int) -> Callable:
             peak, config.final_learning_rate, config.polynomial_power, remaining
         ),
         "cosine": optax.cosine_decay_schedule(peak, remaining, alpha=config.final_learning_rate / peak),
-        # Vaswani et al. 2017: falls as 1/sqrt(n); continuous with the warm-up at its end.
+        # Vaswani et al. 2017: decays as 1/sqrt(n), continuous with the end of the warm-up.
         "inverse_sqrt": lambda step: peak / jnp.sqrt(1 + jnp.asarray(step, jnp.float32) / max(warmup, 1)),
         "constant": optax.constant_schedule(peak),
     }[config.schedule]
     if not warmup:
         return after
-    # Update n of the warm-up uses (n + 1) / warmup of the peak, so that the first update is not lost.
+    # Update n uses (n + 1) / warmup of the peak, so that the first update is not a no-op.
     rise = optax.linear_schedule(peak / warmup, peak, max(warmup - 1, 1))
     return optax.join_schedules([rise, after], [warmup])
 
@@ -41,10 +41,10 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
             schedule, config.b1, config.b2, config.eps, weight_decay=config.weight_decay, mask=decay_mask
         )
     else:
-        # optax.adafactor adds its own decay after the learning rate, a full percent a step at 0.01.
+        # optax.adafactor applies its own decay after the learning rate: 0.01 would be 1% per step.
         update = optax.chain(
             optax.adafactor(learning_rate=None, multiply_by_parameter_scale=False),
-            optax.scale(-1.0),  # without a rate it returns a descent direction already
+            optax.scale(-1.0),  # without a learning rate it already returns a descent direction
             optax.add_decayed_weights(config.weight_decay, mask=decay_mask),
             optax.scale_by_learning_rate(schedule),
         )
@@ -52,12 +52,12 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
 
 
 def decay_mask(params):
-    """True for the leaves that weight decay applies to."""
+    """Tree of bools: True for the leaves that weight decay applies to."""
     return jax.tree.map_with_path(lambda path, _: leaf_name(path).rsplit("/", 1)[-1] in _DECAYED, params)
 
 
 def _with_standard_promotion(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Optax raises floats to integer powers, which JAX's strict dtype promotion (on in our tests) refuses."""
+    """Allows what optax needs (floats to integer powers) under strict dtype promotion, as in our tests."""
 
     def update(*arguments):
         with jax.numpy_dtype_promotion("standard"):

@@ -1,51 +1,38 @@
-"""The loss curve of a run as a picture."""
+"""Loss and accuracy curves of a run, as a picture."""
 
 from pathlib import Path
 
+from denoise_jax.config import Config
+from denoise_jax.evaluation.metrics import metrics_for
 from denoise_jax.runs.run_folder import PLOTS
 from denoise_jax.training.writers import JSONL, read_lines
 
-# What is drawn of a validation, as far as it was measured: name, what it is called, colour.
-_ACCURACIES = (
-    ("visible_accuracy", "visible tokens", "C2"),
-    ("hidden_accuracy", "hidden tokens", "C1"),
-    ("accuracy", "classes", "C1"),
-    ("baseline_accuracy", "most frequent token or class", "0.5"),
-)
+Series = tuple[list[int], list[float]]  # steps, values
 
 
-def plot_loss(folder: Path, title: str) -> Path | None:
-    """Draws metrics.jsonl of the run in `folder` to plots/loss.png; None if nothing was logged."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+def plot_metrics(folder: Path, config: Config) -> Path | None:
+    """Draws the metrics.jsonl of the run in `folder` to plots/loss.png; None if nothing was logged."""
+    from matplotlib.figure import Figure  # unlike pyplot, it leaves a notebook's backend alone
 
     lines = read_lines(folder / JSONL)
-    curves = {
-        "training, all tokens": _series(lines, "train/loss"),
-        "training, hidden tokens": _series(lines, "train/hidden_loss"),
-        "validation, all tokens": _series(lines, "validation/loss"),
-        "validation, hidden tokens": _series(lines, "validation/hidden_loss"),
-    }
-    for part in ("training", "validation"):  # where every target is hidden, as in fine-tuning, once is enough
-        if curves[f"{part}, hidden tokens"] == curves[f"{part}, all tokens"]:
-            del curves[f"{part}, hidden tokens"]
-    curves = {label: (steps, values) for label, (steps, values) in curves.items() if steps}
-    if not curves:
+    if not any("train/loss" in line or "validation/loss" in line for line in lines):
         return None
-    figure, (losses, accuracies) = pyplot.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
-    for label, (steps, values) in curves.items():
-        colour = "C1" if "hidden" in label else "C0"
-        style = (
-            {"marker": "o", "markersize": 4, "linewidth": 0.8} if "validation" in label else {"alpha": 0.6}
-        )
-        losses.plot(steps, values, color=colour, label=label, **style)
-    losses.set(xlabel="step", ylabel="loss, nats per target", title=title)
-    for name, label, colour in _ACCURACIES:
-        steps, values = _series(lines, f"validation/{name}")
-        if steps:
-            accuracies.plot(steps, values, "o-", markersize=4, color=colour, label=label)
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    losses, accuracies = figure.subplots(1, 2)
+    seen: list[Series] = []
+    for scalar in (
+        scalar for metric in metrics_for(config.model) for scalar in metric.scalars if scalar.axes
+    ):
+        axes = losses if scalar.axes == "loss" else accuracies
+        training, validation = (_series(lines, f"{part}/{scalar.key}") for part in ("train", "validation"))
+        if training[0] and training not in seen:  # all tokens may be hidden, as in fine-tuning: one curve
+            axes.plot(*training, color=scalar.colour, alpha=0.6, label=f"training, {scalar.label}")
+        if validation[0] and validation not in seen:
+            label = f"validation, {scalar.label}" if axes is losses else scalar.label
+            style = {"marker": "o", "markersize": 4, "linewidth": 0.8}
+            axes.plot(*validation, color=scalar.colour, label=label, **style)
+        seen += [training, validation]
+    losses.set(xlabel="step", ylabel="loss, nats per target", title=config.name)
     accuracies.set(xlabel="step", ylabel="accuracy", title="validation", ylim=(0, 1))
     for axes in (losses, accuracies):
         axes.grid(alpha=0.3)
@@ -54,10 +41,9 @@ def plot_loss(folder: Path, title: str) -> Path | None:
     file = folder / PLOTS / "loss.png"
     file.parent.mkdir(exist_ok=True)
     figure.savefig(file, dpi=110)
-    pyplot.close(figure)
     return file
 
 
-def _series(lines: list[dict], name: str) -> tuple[list[int], list[float]]:
+def _series(lines: list[dict], name: str) -> Series:
     points = [(line["step"], line[name]) for line in lines if name in line]
     return [step for step, _ in points], [value for _, value in points]

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a progress bar in a terminal, lines elsewhere."""
+"""Progress of a run on the console: a bar in a terminal, log lines elsewhere."""
 
 from rich.console import Console
 from rich.progress import (
@@ -12,7 +12,7 @@ from rich.progress import (
 
 
 class RunProgress:
-    """Progress through the steps of a run, as a context manager; a quiet console keeps it silent."""
+    """Progress through the steps of a run, as a context manager; silent on a quiet console."""
 
     def __init__(self, console: Console, first_step: int, num_steps: int):
         self._console = console
@@ -21,14 +21,14 @@ class RunProgress:
             TextColumn("training"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}"),
+            TextColumn("{task.fields[metrics]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
             disable=console.quiet or not console.is_terminal,
         )
-        self._task = self._bar.add_task("training", total=num_steps, completed=first_step, numbers="")
+        self._task = self._bar.add_task("training", total=num_steps, completed=first_step, metrics="")
 
     def __enter__(self) -> "RunProgress":
         self._bar.__enter__()
@@ -38,16 +38,16 @@ class RunProgress:
         self._bar.__exit__(*exception)
 
     def advance(self, step: int) -> None:
-        """Moves the bar."""
+        """Moves the bar to `step`."""
         self._bar.update(self._task, completed=step)
 
-    def numbers(self, step: int, values: dict[str, float]) -> None:
-        """Shows the last logged values."""
+    def show_metrics(self, step: int, values: dict[str, float]) -> None:
+        """Shows the values just logged (see `LogInterval.values`)."""
         text = (
             f"loss {values['train/loss']:.3f}  hidden {values['train/hidden_loss']:.3f}  "
             f"{values['train/tokens_per_second']:,.0f} tok/s  data wait {values['train/data_wait']:.0%}"
         )
-        self._bar.update(self._task, numbers=text)
+        self._bar.update(self._task, metrics=text)
         if not self._console.is_terminal:
             self.say(f"step {step:>{len(str(self._num_steps))}}/{self._num_steps}  {text}")
 

@@ -1,4 +1,4 @@
-"""The train step and the evaluation step: pure functions of a state and a batch, jitted over a mesh."""
+"""The train step: a pure function of a state and a batch, jitted over a mesh."""
 
 from collections.abc import Callable
 
@@ -9,37 +9,28 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from denoise_jax.config import Config
+from denoise_jax.model.batch import BATCH
 from denoise_jax.model.transformer import bind_params
 from denoise_jax.parallel.mesh import BATCH_AXES
 from denoise_jax.parallel.placement import MeshPlacement
-from denoise_jax.training.loss import evaluation_sums, training_sums
+from denoise_jax.training.loss import training_sums
 from denoise_jax.training.state import State
-
-MODEL_INPUTS = (
-    "encoder_input_tokens",
-    "encoder_segment_ids",
-    "encoder_positions",
-    "decoder_input_tokens",
-    "decoder_segment_ids",
-    "decoder_positions",
-)
-BATCH = (*MODEL_INPUTS, "decoder_target_tokens", "decoder_target_kind")
 
 
 def make_train_step(
     config: Config, optimizer: optax.GradientTransformation, mesh: Mesh, target: State
 ) -> Callable:
-    """Jitted (state, batch) → (state, metrics); the old state's memory is reused.
+    """Jitted (state, batch) → (state, metrics); the memory of the old state is donated.
 
-    The gradient is that of the mean objective over all target tokens of the batch: microbatches add sums,
-    and one division follows, so that accumulation changes memory and nothing else.
+    The gradient is that of the mean objective over all target tokens of the batch: sums are accumulated over
+    microbatches and divided once, so that accumulation changes memory use and nothing else.
 
     Args:
       target: the state's shapes and shardings (`abstract_state`).
 
     Returns:
-      A function whose metrics are float32 scalars: sums `loss`, `tokens`, `hidden_loss`, `hidden_tokens`;
-      and `grad_norm`, before clipping, and `update_norm`, of what was added to the parameters.
+      A function whose metrics are float32 scalars: the sums of `training_sums`; `grad_norm`, before clipping;
+      and `update_norm`, the norm of the change of the parameters.
     """
     microbatches = config.training.accumulation_steps
     placement = MeshPlacement(mesh)
@@ -92,19 +83,8 @@ def make_train_step(
     )
 
 
-def make_evaluation_step(config: Config, mesh: Mesh) -> Callable:
-    """Jitted (params, batch) → sums of `evaluation_sums`, the same on every device."""
-    placement = MeshPlacement(mesh)
-
-    def step(params, batch):
-        logits_BTV = bind_params(config.model, params)(batch, placement=placement)
-        return evaluation_sums(logits_BTV, batch)
-
-    return jax.jit(step, out_shardings=NamedSharding(mesh, P()))
-
-
 def _dropout_key(config: Config, state: State) -> jax.Array | None:
-    """A key for this update from the run's key and the step, so that a resumed run draws the same."""
+    """A key from the run's key and the step, so that a resumed run draws the same; None without dropout."""
     model = config.model
     rates = (
         model.dropout,
@@ -120,6 +100,6 @@ def _dropout_key(config: Config, state: State) -> jax.Array | None:
 
 
 def _split(rows: jax.Array, parts: int, mesh: Mesh) -> jax.Array:
-    """[B, ...] → [parts, B / parts, ...], every part spread over all devices that share the batch."""
+    """[B, ...] → [parts, B / parts, ...], each part sharded over all devices that share the batch."""
     strided = rows.reshape(rows.shape[0] // parts, parts, *rows.shape[1:]).swapaxes(0, 1)
     return jax.lax.with_sharding_constraint(strided, NamedSharding(mesh, P(None, BATCH_AXES)))

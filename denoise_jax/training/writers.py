@@ -1,4 +1,4 @@
-"""Where numbers go: metrics.jsonl always, and TensorBoard, Weights & Biases or MLflow as asked."""
+"""Writers of metrics: always metrics.jsonl, and TensorBoard, Weights & Biases or MLflow if configured."""
 
 import hashlib
 import json
@@ -16,20 +16,20 @@ JSONL = "metrics.jsonl"
 
 
 class Writer(Protocol):
-    """Anything that takes numbers by step."""
+    """Records scalars by step."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Records `values`, by name, for `step` updates done."""
+        """Records `values`, name → number, after `step` updates."""
 
     def close(self) -> None:
-        """Everything written so far is safe after this."""
+        """Flushes what was written and closes."""
 
 
 class JsonlWriter:
-    """One JSON object a line, flushed at once, so that a killed run loses nothing."""
+    """One JSON object per line, flushed at once, so that a killed run loses nothing."""
 
     def __init__(self, file: Path, resume_step: int):
-        """Keeps the lines up to `resume_step`: what came after it will be computed again."""
+        """Keeps the lines up to `resume_step`; later ones are computed again."""
         kept = [line for line in read_lines(file) if line["step"] <= resume_step]
         write_atomically(file, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = file.open("a")
@@ -45,7 +45,7 @@ class JsonlWriter:
 
 
 class TensorBoardWriter:
-    """TensorBoard event files, by tensorboardX."""
+    """TensorBoard event files, written with tensorboardX."""
 
     def __init__(self, folder: Path, resume_step: int):
         from tensorboardX import SummaryWriter
@@ -53,7 +53,7 @@ class TensorBoardWriter:
         self._writer = SummaryWriter(str(folder), purge_step=resume_step + 1 if resume_step else None)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One scalar for each value."""
+        """Adds a scalar for each value."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
@@ -63,7 +63,7 @@ class TensorBoardWriter:
 
 
 class WandbWriter:
-    """Weights & Biases, continuing the run of the same folder."""
+    """Weights & Biases; resuming a folder continues its run there."""
 
     def __init__(self, folder: Path, config: Config):
         wandb = _optional("wandb")
@@ -81,7 +81,7 @@ class WandbWriter:
 
 
 class MlflowWriter:
-    """MLflow, in the experiment `denoise_jax`."""
+    """MLflow, under the experiment `denoise_jax`."""
 
     def __init__(self, folder: Path, config: Config):
         self._mlflow = _optional("mlflow")
@@ -99,7 +99,7 @@ class MlflowWriter:
 
 
 def open_writers(folder: Path, config: Config, resume_step: int) -> list[Writer]:
-    """The writers that the configuration names; none but on the first process."""
+    """metrics.jsonl and the writers in `training.writers`; none on all but the first process."""
     if jax.process_index() != 0:
         return []
     make = {
@@ -112,13 +112,13 @@ def open_writers(folder: Path, config: Config, resume_step: int) -> list[Writer]
 
 
 def write_all(writers: Sequence[Writer], step: int, values: Mapping[str, float]) -> None:
-    """Gives the values to every writer."""
+    """Passes the values to every writer."""
     for writer in writers:
         writer.write(step, values)
 
 
 def read_lines(file: Path) -> list[dict]:
-    """Lines of a metrics.jsonl; a last line cut short by a kill is left out."""
+    """Lines of a metrics.jsonl, without a last line that a kill cut short."""
     lines = []
     for line in file.read_text().splitlines() if file.exists() else []:
         try:

@@ -1,4 +1,4 @@
-"""From a run to runs that begin with it: both kinds of targets learn, resume, and are measured."""
+"""Fine-tuning runs warm-started from a run: text and classes are learnt, resumed and measured."""
 
 import json
 import shutil
@@ -23,25 +23,20 @@ STEPS = 30
 
 
 def _write(config: Config, file: Path, **sections) -> str:
-    values = config.model_dump()
-    for section, fields in sections.items():
-        values[section] = {**values[section], **fields} if isinstance(fields, dict) else fields
-    file.write_text(Config.model_validate(values).model_dump_json())
+    file.write_text(config.replace(**sections).model_dump_json())
     return str(file)
 
 
-@pytest.fixture(scope="module")
-def source(tiny_config, tmp_path_factory) -> Path:
-    """A run of three steps on denoising."""
-    folder = tmp_path_factory.mktemp("source")
-    config = _write(tiny_config, folder / "source.json", training={"num_steps": 3})
-    assert main(["train", config, "--workdir", str(folder / "run")]) == 0
-    return folder / "run"
-
-
 def _finetuning(tiny_config, folder: Path, source: Path, **sections) -> str:
-    """A configuration that says nothing of the source's shape or vocabulary."""
-    model = {"embed_dim": 768, "num_heads": 12, "ffn_dim": 3072, "max_positions": 96, "dropout": 0.1}
+    """A configuration that says nothing of the source's architecture or vocabulary."""
+    model = {
+        "vocab_size": None,
+        "embed_dim": 768,
+        "num_heads": 12,
+        "ffn_dim": 3072,
+        "max_positions": 96,
+        "dropout": 0.1,
+    }
     data = {"vocabulary": None, "input_length": 48, "target_length": 48, "chunk_length": None}
     training = {"num_steps": STEPS, "log_every": 5, "save_every": 20, "init_from": str(source)}
     return _write(
@@ -56,10 +51,10 @@ def _finetuning(tiny_config, folder: Path, source: Path, **sections) -> str:
 
 
 @pytest.fixture(scope="module")
-def classifier(tiny_config, source, tmp_path_factory) -> tuple[str, Path]:
-    """(configuration, run) of a head, trained from a source that is gone afterwards."""
+def classifier(tiny_config, finished_run, tmp_path_factory) -> tuple[str, Path]:
+    """(configuration, run) of a classification head, warm-started from a run that is deleted afterwards."""
     folder = tmp_path_factory.mktemp("classifier")
-    lost = shutil.copytree(source, folder / "lost")
+    lost = shutil.copytree(finished_run, folder / "lost")
     config = _finetuning(
         tiny_config,
         folder,
@@ -74,11 +69,11 @@ def classifier(tiny_config, source, tmp_path_factory) -> tuple[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def writer(tiny_config, source, tmp_path_factory) -> Path:
-    """A run that writes the names of centuries."""
+def writer(tiny_config, finished_run, tmp_path_factory) -> Path:
+    """A run that generates the names of centuries."""
     folder = tmp_path_factory.mktemp("writer")
     config = _finetuning(
-        tiny_config, folder, source, data={"task": "quickstart_century"}, generation={"num_beams": 2}
+        tiny_config, folder, finished_run, data={"task": "quickstart_century"}, generation={"num_beams": 2}
     )
     assert main(["train", config, "--workdir", str(folder / "run")]) == 0
     return folder / "run"
@@ -88,20 +83,20 @@ def _losses(run: Path) -> list[float]:
     return [line["train/loss"] for line in read_lines(run / "metrics.jsonl") if "train/loss" in line]
 
 
-def test_a_head_learns_and_is_measured(classifier, tiny_config, capsys):
+def test_classes_are_learnt_and_measured(classifier, tiny_config, capsys):
     _, run = classifier
     losses = _losses(run)
     assert losses[-1] < 0.85 * losses[0]
-    adopted = Config.model_validate_json((run / "config.json").read_text())
+    resolved = Config.model_validate_json((run / "config.json").read_text())
     shape = {"num_classes": 4, "max_positions": 96, "dropout": 0.1}
-    assert adopted.model == tiny_config.model.model_copy(update=shape)
-    assert adopted.data.vocabulary is None
+    assert resolved.model == tiny_config.model.model_copy(update=shape)
+    assert resolved.data.vocabulary is None
     assert any("validation/accuracy" in line for line in read_lines(run / "metrics.jsonl"))
     capsys.readouterr()
     assert main(["evaluate", str(run), "--json"]) == 0
     measured = json.loads(capsys.readouterr().out)
     assert main(["evaluate", str(run)]) == 0
-    assert "(most frequent class " in capsys.readouterr().out
+    assert "most frequent class " in capsys.readouterr().out
     assert main(["evaluate", str(run), "--predict", "--json"]) == 0
     predicted = json.loads(capsys.readouterr().out)
     assert predicted["examples"] == measured["examples"] > 500
@@ -112,7 +107,7 @@ def test_a_head_learns_and_is_measured(classifier, tiny_config, capsys):
     assert json.loads(lines[0])["target"] in range(4)
 
 
-def test_a_run_goes_on_without_what_it_began_with(classifier, tmp_path, capsys):
+def test_a_run_resumes_without_its_warm_start_source(classifier, tmp_path, capsys):
     config, finished = classifier
     run = shutil.copytree(finished, tmp_path / "run")
     expected = load_model(run).params
@@ -123,7 +118,7 @@ def test_a_run_goes_on_without_what_it_began_with(classifier, tmp_path, capsys):
     jax.tree.map(np.testing.assert_array_equal, load_model(run).params, expected)
 
 
-def test_text_learns_and_is_measured_by_what_is_written(writer, capsys):
+def test_text_is_learnt_and_measured_on_generated_text(writer, capsys):
     losses = _losses(writer)
     assert losses[-1] < 0.8 * losses[0]
     capsys.readouterr()
@@ -134,7 +129,7 @@ def test_text_learns_and_is_measured_by_what_is_written(writer, capsys):
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert found["accuracy"] == sum(line["prediction"] == line["target"] for line in lines) / 20
     assert {line["target"] for line in lines} <= set(CENTURY_NAMES)
-    # Any run, on any task, with its vocabulary.
+    # Any run can be measured on any task, with its own vocabulary.
     arguments = ["--task", "quickstart_cloze_qa", "--predict", "--max-examples", "5", "--json"]
     assert main(["evaluate", str(writer), *arguments]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {
@@ -145,45 +140,46 @@ def test_text_learns_and_is_measured_by_what_is_written(writer, capsys):
 
 
 @pytest.mark.parametrize(
-    ("sections", "told"),
+    ("sections", "message"),
     [
         ({"model": {"max_positions": 256}}, "max_positions=256 is above the 128 learned positions"),
-        ({"data": {"task": None}}, "data.task names no task to train on; give --data.task NAME"),
+        ({"data": {"task": None}}, "data.task is not set; give the task to train on, --data.task NAME"),
         ({"model": {"num_classes": 4}}, "'quickstart' are text, but model.num_classes=4"),
         ({"training": {"init_from": "nowhere"}}, "nowhere is neither a run nor a checkpoint"),
     ],
 )
-def test_what_cannot_begin_is_refused_before_it_writes(tiny_config, source, tmp_path, capsys, sections, told):
-    config = _finetuning(tiny_config, tmp_path, source, **sections)
+def test_what_cannot_start_is_refused_in_one_line(
+    tiny_config, finished_run, tmp_path, capsys, sections, message
+):
+    config = _finetuning(tiny_config, tmp_path, finished_run, **sections)
     assert main(["train", config, "--workdir", str(tmp_path / "run")]) == 2
     err = capsys.readouterr().err
-    assert told in err
+    assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
-def test_another_vocabulary_is_refused(tiny_config, source, speeches, tmp_path, capsys):
+def test_another_vocabulary_is_refused(tiny_config, finished_run, speeches, tmp_path, capsys):
     train_sentencepiece(speeches[:1], tmp_path / "other", size=300)
     other = str(tmp_path / "other")
-    config = _finetuning(tiny_config, tmp_path, source, data={"vocabulary": other})
+    config = _finetuning(tiny_config, tmp_path, finished_run, data={"vocabulary": other})
     assert main(["train", config, "--workdir", str(tmp_path / "run")]) == 2
     err = capsys.readouterr().err
-    assert f"vocabulary {other} is not that of training.init_from={source}" in err
+    assert f"vocabulary {other} is not that of training.init_from={finished_run}" in err
 
 
-def test_another_beginning_is_another_run(classifier, source, capsys):
+def test_another_source_is_another_run(classifier, finished_run, capsys):
     config, run = classifier
-    assert main(["train", config, "--workdir", str(run), "--training.init-from", str(source)]) == 2
+    assert main(["train", config, "--workdir", str(run), "--training.init-from", str(finished_run)]) == 2
     assert "training.init_from was " in capsys.readouterr().err
 
 
-def test_imported_weights_are_begun_with_and_not_gone_on_with(source, tiny_config, tmp_path, capsys):
-    imported, model = tmp_path / "imported", load_model(source)
-    data = model.config.data.model_copy(update={"task": None})
-    config = model.config.model_copy(update={"data": data, "name": "imported"})
+def test_imported_weights_start_runs_but_are_not_resumed(finished_run, tiny_config, tmp_path, capsys):
+    imported, model = tmp_path / "imported", load_model(finished_run)
+    config = model.config.replace(data={"task": None}, name="imported")
     imported.mkdir()
     (imported / "config.json").write_text(config.model_dump_json())
-    shutil.copytree(source / "vocabulary", imported / "vocabulary")
+    shutil.copytree(finished_run / "vocabulary", imported / "vocabulary")
     checkpoints = Checkpointer(imported / "checkpoints")
     files = load_vocabulary(imported / "vocabulary").files()
     checkpoints.save(0, {"params": model.params}, config=config, vocabulary=files, data={})
@@ -191,10 +187,10 @@ def test_imported_weights_are_begun_with_and_not_gone_on_with(source, tiny_confi
     for name in (str(imported / "config.json"), "quickstart"):
         assert main(["train", name, "--workdir", str(imported)]) == 2
         err = capsys.readouterr().err
-        assert "holds imported weights, which no run can go on with: train in another folder, with " in err
+        assert "holds imported weights, which cannot be resumed: train in another folder, with " in err
         assert f"--training.init-from {imported}" in err
     assert main(["evaluate", str(imported)]) == 2
-    assert "which have no task; give --task NAME" in capsys.readouterr().err
+    assert "imported weights have no task of their own; give --task NAME" in capsys.readouterr().err
     assert main(["evaluate", str(imported), "--task", "quickstart", "--max-batches", "1"]) == 0
     config = _finetuning(
         tiny_config, tmp_path, imported, data={"task": "quickstart"}, training={"num_steps": 3}

@@ -1,4 +1,4 @@
-"""A run that is killed and started again ends bit for bit where an uninterrupted one ends."""
+"""A killed run that is started again ends bit for bit like an uninterrupted one."""
 
 import json
 import os
@@ -24,22 +24,15 @@ STEPS, SAVE_EVERY = 40, 10
 @pytest.fixture(scope="module")
 def config(tiny_config) -> Config:
     """Shuffling, packing, two data shards and dropout are all on."""
-    changes = {
-        "model": {**tiny_config.model.model_dump(), "dropout": 0.1},
-        "training": {
-            **tiny_config.training.model_dump(),
-            "num_steps": STEPS,
-            "save_every": SAVE_EVERY,
-            "log_every": 1,
-            "keep_checkpoints": 9,
-        },
-    }
-    return Config.model_validate({**tiny_config.model_dump(), **changes})
+    return tiny_config.replace(
+        model={"dropout": 0.1},
+        training={"num_steps": STEPS, "save_every": SAVE_EVERY, "log_every": 1, "keep_checkpoints": 9},
+    )
 
 
 @pytest.fixture(scope="module")
 def start(config, tmp_path_factory, repository):
-    """Starts the same training command in a folder of one's choice."""
+    """Starts the training command in a given folder."""
     file = tmp_path_factory.mktemp("config") / "tiny.json"
     file.write_text(config.model_dump_json())
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS" and not k.startswith("JAX_NUMPY")}
@@ -71,7 +64,7 @@ def _wait_for_step(process: subprocess.Popen, folder: Path, step: int) -> None:
     deadline = time.monotonic() + 300
     while not any(line["step"] >= step for line in read_lines(folder / "metrics.jsonl")):
         assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline, "the run did not get there"
+        assert time.monotonic() < deadline, "the run did not reach the step"
         time.sleep(0.02)
 
 
@@ -104,7 +97,7 @@ def _assert_same_run(config: Config, first: Path, second: Path) -> None:
     [signal.SIGKILL, signal.SIGTERM],
     ids=["kill -9", "SIGTERM"],
 )
-def test_resumes_exactly(config, start, uninterrupted, tmp_path, number):
+def test_a_killed_run_resumes_exactly(config, start, uninterrupted, tmp_path, number):
     folder = tmp_path / "run"
     process = start(folder)
     _wait_for_step(process, folder, SAVE_EVERY + 3)
@@ -113,11 +106,11 @@ def test_resumes_exactly(config, start, uninterrupted, tmp_path, number):
     printed = process.stdout.read()
     process.stdout.close()
     saved = Checkpointer(folder / "checkpoints", read_only=True).steps()
-    assert max(saved, default=0) < STEPS, "the run was over before the signal came"
+    assert max(saved, default=0) < STEPS, "the run ended before the signal arrived"
     if number == signal.SIGTERM:
         assert code == 0
         assert f"stopped at step {saved[-1]}" in printed
-        assert saved[-1] % SAVE_EVERY, "it saves where it stops"
+        assert saved[-1] % SAVE_EVERY, "it saves at the step where it stops"
     else:
         assert code == -signal.SIGKILL
     again = start(folder)

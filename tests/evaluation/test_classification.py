@@ -1,4 +1,4 @@
-"""A head on the decoder's last token: packing changes nothing, and no other token has a say in the loss."""
+"""A classification head: packing changes nothing, and only each segment's last token is in the loss."""
 
 import jax
 import jax.numpy as jnp
@@ -7,22 +7,23 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from denoise_jax.config import Config, OptimizerConfig
+from denoise_jax.config import Config, LossConfig
 from denoise_jax.data import finetuning
 from denoise_jax.data.loader import evaluation_batches
 from denoise_jax.errors import DataError
 from denoise_jax.evaluation.evaluate import Evaluator
-from denoise_jax.model.transformer import bind_params, init_params
+from denoise_jax.model.transformer import bind_params
 from denoise_jax.parallel.mesh import make_mesh
 from denoise_jax.training.loss import training_sums
 from denoise_jax.vocabulary.load import load_vocabulary
+from tests.evaluation.helpers import initial_params
 
 TASK = "test_classification"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def task(speeches):
-    """Short sentences of a speech, of which several fit in a row, in four classes by their length."""
+    """Short sentences of a speech, several of which fit in a row, in four classes by length."""
     if TASK in seqio.TaskRegistry.names():
         return
 
@@ -46,11 +47,8 @@ def task(speeches):
 
 
 def _config(tiny_config, pack: bool, num_classes: int = 4) -> Config:
-    values = tiny_config.model_dump()
-    data = {"task": TASK, "task_modules": (), "pack": pack}
-    values["data"] |= {**data, "input_length": 96, "target_length": 96}
-    values["model"] |= {"num_classes": num_classes}
-    return Config.model_validate(values)
+    data = {"task": TASK, "task_modules": (), "pack": pack, "input_length": 96, "target_length": 96}
+    return tiny_config.replace(data=data, model={"num_classes": num_classes})
 
 
 def _examples_of(config: Config, vocabulary, batches: int) -> list[dict]:
@@ -64,7 +62,7 @@ def test_packed_and_single_rows_measure_the_same(tiny_config):
     for pack in (False, True):
         config = _config(tiny_config, pack)
         mesh = make_mesh(config.parallel, jax.devices()[:1])
-        params = init_params(config.model, jax.random.key(0))
+        params = initial_params(config.model)
         results.append(Evaluator(config, vocabulary, mesh).measure(params, "validation"))
     single, packed = results
     assert set(single) == {"split", "loss", "accuracy", "baseline_accuracy", "examples"}
@@ -80,12 +78,12 @@ def test_only_last_tokens_have_a_gradient(tiny_config):
     vocabulary = load_vocabulary(tiny_config.data.vocabulary)
     (batch,) = _examples_of(config, vocabulary, 1)
     batch = {name: jnp.asarray(rows) for name, rows in batch.items()}
-    params = init_params(config.model, jax.random.key(0))
-    logits_BTC = bind_params(config.model, params)(batch)
+    forward = jax.jit(lambda params, batch: bind_params(config.model, params)(batch))
+    logits_BTC = forward(initial_params(config.model), batch)
     assert logits_BTC.shape == (16, 96, 4)
 
     def objective(logits_BTC):
-        return training_sums(logits_BTC, batch, OptimizerConfig(label_smoothing=0.1, z_loss=1e-3), 4)
+        return training_sums(logits_BTC, batch, LossConfig(label_smoothing=0.1, z_loss=1e-3), 4)
 
     gradient, sums = jax.grad(objective, has_aux=True)(logits_BTC)
     segments = np.asarray(batch["decoder_segment_ids"])
@@ -94,7 +92,7 @@ def test_only_last_tokens_have_a_gradient(tiny_config):
     assert last.sum() == int(sums["tokens"]) > 32
 
 
-def test_classes_beyond_the_head_are_told_in_one_line(tiny_config):
+def test_classes_beyond_the_head_are_reported_in_one_line(tiny_config):
     config = _config(tiny_config, pack=True, num_classes=3)
     vocabulary = load_vocabulary(tiny_config.data.vocabulary)
     rows = evaluation_batches(config.data, vocabulary, "validation", 16, num_classes=3)

@@ -1,4 +1,7 @@
-"""Evaluation tells every kind of target token apart, adds up, and does not hang on how rows are packed."""
+"""Every kind of target token is measured, the parts add up, and packing changes nothing."""
+
+import json
+import shutil
 
 import jax
 import numpy as np
@@ -12,18 +15,20 @@ from denoise_jax.corruption.deletion import token_deletion
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.sentence_permutation import sentence_permutation
 from denoise_jax.data import preprocessors
-from denoise_jax.errors import DataError
-from denoise_jax.evaluation.evaluate import GROUPS, Evaluator
-from denoise_jax.model.transformer import init_params
+from denoise_jax.errors import DataError, UserError
+from denoise_jax.evaluation.evaluate import Evaluator, evaluate
+from denoise_jax.evaluation.metrics import GROUPS
 from denoise_jax.parallel.mesh import make_mesh
+from denoise_jax.runs.load_model import load_model
 from denoise_jax.target_kinds import TargetKind
 from denoise_jax.vocabulary.load import load_vocabulary
+from tests.evaluation.helpers import initial_params
 
 TASK = "test_evaluate_every_kind"
 
 
 def _every_kind(symbols):
-    """Noise that leaves tokens of all six kinds."""
+    """Noise that makes targets of all six kinds."""
     infilling = text_infilling(symbols, span_length="poisson", mean_span_length=2.0, mask_random=0.3)
     return chain([token_deletion(symbols, deletion_prob=0.1), sentence_permutation(symbols), infilling])
 
@@ -43,16 +48,14 @@ def config(tiny_config, speeches) -> Config:
             preprocessors=preprocessors.denoising(TASK, _every_kind),
             output_features=preprocessors.output_features("nowhere"),
         )
-    data = {**tiny_config.data.model_dump(), "task": TASK, "task_modules": ()}
-    return Config.model_validate({**tiny_config.model_dump(), "data": data})
+    return tiny_config.replace(data={"task": TASK, "task_modules": ()})
 
 
 def _measure(config: Config, split: str = "validation", **data) -> dict:
-    config = Config.model_validate({**config.model_dump(), "data": {**config.data.model_dump(), **data}})
+    config = config.replace(data=data)
     vocabulary = load_vocabulary(config.data.vocabulary)
     mesh = make_mesh(config.parallel, jax.devices()[:1])
-    params = init_params(config.model, jax.random.key(0))
-    return Evaluator(config, vocabulary, mesh).measure(params, split)
+    return Evaluator(config, vocabulary, mesh).measure(initial_params(config.model), split)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def result(config) -> dict:
     return _measure(config)
 
 
-def test_every_kind_is_measured_and_they_add_up(result):
+def test_every_kind_is_measured_and_groups_are_their_means(result):
     kinds = result["kinds"]
     assert set(kinds) == {kind.name.lower() for kind in TargetKind}
     assert all(kind["tokens"] > 0 for kind in kinds.values())
@@ -98,3 +101,17 @@ def test_packed_and_single_rows_measure_the_same(config, result):
 def test_a_split_without_text_is_refused(config):
     with pytest.raises(DataError, match="no split 'train'"):
         _measure(config, "train")
+
+
+def test_results_of_a_complete_split_are_written_to_the_run(finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    part = evaluate(run, max_batches=1)
+    assert not (run / "eval").exists(), "results of a part are not written"
+    assert (part["step"], part["split"]) == (6, "test")
+    result = evaluate(load_model(run, 3), split="validation")
+    assert json.loads((run / "eval" / "3-validation.json").read_text()) == result
+    assert result["tokens"] > part["tokens"]
+    checkpoint = shutil.copytree(run / "checkpoints", tmp_path / "only")
+    assert evaluate(checkpoint / "6", max_batches=1) == part
+    with pytest.raises(UserError, match="max_batches=0 must be at least 1"):
+        evaluate(run, max_batches=0)

@@ -16,8 +16,8 @@ from denoise_jax.errors import CheckpointError
 from denoise_jax.interop.model_config import read_json, read_model_config, table_rows
 from denoise_jax.interop.safetensors_files import TensorFiles, write
 from denoise_jax.interop.weights import compute_dtype, read_params, tensor_sizes, tensors
+from denoise_jax.model.cross_entropy import cross_entropy
 from denoise_jax.model.transformer import bind_params
-from denoise_jax.training.loss import token_losses
 from tests.interop.helpers import HF_IDS, VOCAB_SIZE, random_model, save_folder
 
 VARIANTS = {
@@ -125,7 +125,7 @@ def test_loss_agrees(variant, examples):
     batch = _batch([[(source, shifted)]], len(source), len(labels))
     logits = jnp.asarray(_our_output(config, params, batch))
     targets = jnp.asarray(np.argsort(HF_IDS)[labels][None], jnp.int32)
-    losses, _ = token_losses(logits, targets, vocab_size=VOCAB_SIZE)
+    losses, _ = cross_entropy(logits, targets)
     assert np.asarray(losses).mean() == pytest.approx(wanted, abs=1e-4)
 
 

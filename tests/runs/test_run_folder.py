@@ -1,26 +1,19 @@
-"""What a run folder accepts: the same run, and changes that leave it the same run."""
+"""A run folder accepts the same run, and changes that leave it the same run; nothing else."""
 
 import pytest
 
-from denoise_jax.config import Config
 from denoise_jax.errors import CheckpointError, ConfigError
 from denoise_jax.runs import run_folder
+from tests.runs.helpers import CONFIG_OF_0_1_0
 
 VOCABULARY = {"sentencepiece.model": b"model"}
 
 
-def _changed(config, **sections):
-    values = config.model_dump()
-    for section, fields in sections.items():
-        values[section] = {**values[section], **fields} if isinstance(fields, dict) else fields
-    return Config.model_validate(values)
-
-
 def _prepare(folder, config, fingerprint="a"):
-    """The notes; the lock is let go at once."""
-    notes, held = run_folder.prepare(folder, config, VOCABULARY, fingerprint)
-    held.close()
-    return notes
+    """The accepted changes; the lock is released at once."""
+    changes, lock = run_folder.prepare(folder, config, VOCABULARY, fingerprint)
+    lock.close()
+    return changes
 
 
 @pytest.fixture
@@ -29,50 +22,50 @@ def folder(tmp_path, tiny_config):
     return tmp_path / "run"
 
 
-def test_the_same_run_goes_on(folder, tiny_config):
+def test_the_same_configuration_resumes_a_run(folder, tiny_config):
     assert _prepare(folder, tiny_config) == []
     assert run_folder.read_config(folder) == tiny_config
     assert (folder / "vocabulary" / "sentencepiece.model").read_bytes() == b"model"
 
 
-def test_length_and_mesh_may_change_and_are_told(folder, tiny_config):
-    longer = _changed(tiny_config, training={"num_steps": 60}, parallel={"fsdp": 2})
-    notes = _prepare(folder, longer)
-    assert notes == ["parallel.fsdp: 1 → 2", "training.num_steps: 6 → 60"]
+def test_length_and_mesh_may_change_and_are_reported(folder, tiny_config):
+    longer = tiny_config.replace(training={"num_steps": 60}, parallel={"fsdp": 2})
+    assert _prepare(folder, longer) == ["parallel.fsdp: 1 → 2", "training.num_steps: 6 → 60"]
     assert run_folder.read_config(folder) == longer
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"model": {"ffn_dim": 128}}, "model.ffn_dim was 64, now 128"),
         ({"data": {"batch_size": 32}}, "data.batch_size was 16, now 32"),
         ({"optimizer": {"learning_rate": 0.1}}, "optimizer.learning_rate was 0.003, now 0.1"),
+        ({"loss": {"z_loss": 0.1}}, "loss.z_loss was 0.0, now 0.1"),
         ({"training": {"seed": 9}}, "training.seed was 0, now 9"),
         ({"name": "other"}, "holds a run of 'quickstart', not of 'other'"),
     ],
 )
-def test_another_run_is_refused_by_name(folder, tiny_config, change, told):
-    with pytest.raises(ConfigError, match=told):
-        _prepare(folder, _changed(tiny_config, **change))
+def test_another_run_is_refused_by_field(folder, tiny_config, change, message):
+    with pytest.raises(ConfigError, match=message):
+        _prepare(folder, tiny_config.replace(**change))
     assert run_folder.read_config(folder) == tiny_config
 
 
 def test_another_vocabulary_is_refused_and_another_path_is_not(folder, tiny_config):
-    moved = _changed(tiny_config, data={"vocabulary": "elsewhere"})
+    moved = tiny_config.replace(data={"vocabulary": "elsewhere"})
     _prepare(folder, moved)
     with pytest.raises(ConfigError, match="not the vocabulary of the run"):
         _prepare(folder, moved, "b")
 
 
-def test_a_folder_of_something_else_is_refused(tmp_path, tiny_config):
+def test_a_folder_with_other_files_is_refused(tmp_path, tiny_config):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(ConfigError, match="is not a run"):
         _prepare(tmp_path, tiny_config)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_reading_what_is_no_run(tmp_path, folder):
+def test_a_folder_that_is_not_a_run_cannot_be_read(tmp_path, folder):
     with pytest.raises(CheckpointError, match="is not a run"):
         run_folder.read_config(tmp_path)
     (folder / "config.json").write_text("{}")
@@ -81,18 +74,35 @@ def test_reading_what_is_no_run(tmp_path, folder):
 
 
 def test_one_process_at_a_time_and_the_second_changes_nothing(folder, tiny_config):
-    _, held = run_folder.prepare(folder, tiny_config, VOCABULARY, "a")
+    _, lock = run_folder.prepare(folder, tiny_config, VOCABULARY, "a")
     with pytest.raises(ConfigError, match="another process is training"):
-        _prepare(folder, _changed(tiny_config, training={"num_steps": 99}))
-    held.close()
+        _prepare(folder, tiny_config.replace(training={"num_steps": 99}))
+    lock.close()
     assert run_folder.read_config(folder) == tiny_config
 
 
-def test_a_run_that_kept_only_checkpoints_is_known_by_them(tmp_path, tiny_config):
+def test_a_run_reduced_to_its_checkpoints_is_recognised(tmp_path, tiny_config):
     kept = tmp_path / "checkpoints" / "3" / "files"
     kept.mkdir(parents=True)
     (kept / "config.json").write_text(tiny_config.model_dump_json())
     with pytest.raises(ConfigError, match="model.ffn_dim was 64, now 128"):
-        _prepare(tmp_path, _changed(tiny_config, model={"ffn_dim": 128}))
+        _prepare(tmp_path, tiny_config.replace(model={"ffn_dim": 128}))
     assert _prepare(tmp_path, tiny_config) == []
     assert (tmp_path / "config.json").exists()
+
+
+def test_fewer_steps_than_are_done_are_refused_and_nothing_is_written(folder, tiny_config):
+    (folder / "checkpoints" / "6").mkdir(parents=True)
+    before = (folder / "config.json").read_text()
+    with pytest.raises(ConfigError, match="num_steps=4 is below the 6 steps"):
+        _prepare(folder, tiny_config.replace(training={"num_steps": 4}))
+    assert (folder / "config.json").read_text() == before
+    _prepare(folder, tiny_config)
+
+
+def test_a_run_of_version_0_1_0_is_refused_in_one_line(folder, tiny_config):
+    (folder / "config.json").write_text(CONFIG_OF_0_1_0)
+    with pytest.raises(CheckpointError, match="was written by denoise_jax 0.1.0.*start a new run") as raised:
+        _prepare(folder, tiny_config)
+    assert "\n" not in str(raised.value)
+    assert (folder / "config.json").read_text() == CONFIG_OF_0_1_0
