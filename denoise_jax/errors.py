@@ -20,8 +20,10 @@ class CheckpointError(UserError):
     """A missing, damaged or unusable run folder or checkpoint."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt name: the closest known names, or all of them if none is close."""
+def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """A hint for a misspelt name: the closest known names. If none is close: `otherwise`, or all names."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=3)
-    return f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(known)}"
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return otherwise or f"choose from {', '.join(known)}"

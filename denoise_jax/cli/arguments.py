@@ -24,7 +24,7 @@ def parse(arguments: type[T], argv: Sequence[str], command: str) -> T:
     """Parses `argv` into the dataclass `arguments`.
 
     Raises:
-      UserError: an unknown flag (the message names similar ones), a missing argument or an unfit value.
+      UserError: an unknown flag (the message names similar ones), a missing argument or an invalid value.
       SystemExit: after --help was printed.
     """
     return _parse(arguments, argv, command, tyro.conf.FlagCreatePairsOff)
@@ -74,7 +74,7 @@ def _parse(arguments: type[T], argv: Sequence[str], command: str, marker) -> T:
         raise
     if unknown:
         flag = unknown[0].partition("=")[0].replace("_", "-")
-        hint = nearest(flag, _flags(arguments)) if flag.startswith("-") else "see --help"
+        hint = nearest(flag, _flags(arguments), otherwise="see --help")
         raise UserError(f"{command}: unknown argument {unknown[0]}; {hint}")
     return parsed
 
@@ -107,12 +107,12 @@ def _as_dataclass(section: BaseModel) -> type:
 def _flags(arguments: type, prefix: str = "--") -> Iterator[str]:
     """The flags of a dataclass; those of a nested one start with its name: --model.dropout."""
     for field in dataclasses.fields(arguments):
-        nested = next(filter(dataclasses.is_dataclass, (field.type, *get_args(field.type)[:1])), None)
+        kind = next(iter(get_args(field.type)), field.type)  # without Annotated
         name = prefix + field.name.replace("_", "-")
-        if nested is None:
+        if dataclasses.is_dataclass(kind):
+            yield from _flags(kind, prefix if field.name == "config" else f"{name}.")
+        elif field.type != tyro.conf.Positional[kind]:
             yield name
-        else:
-            yield from _flags(nested, prefix if field.name == "config" else f"{name}.")
 
 
 def check_utf8(name: str, text: str) -> None:

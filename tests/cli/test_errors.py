@@ -18,6 +18,8 @@ CASES = {
         "config: unknown argument --model.embed-dimm; did you mean --model.embed-dim or",
     ),
     "misspelt flag": (["export", "a", "b", "--dtipe=float16"], "--dtipe=float16; did you mean --dtype"),
+    "flag like no other": (["config", "quickstart", "--xyzzy"], "unknown argument --xyzzy; see --help"),
+    "positional as a flag": (["export", "a", "b", "--folder", "c"], "unknown argument --folder; see --help"),
     "superfluous word": (["config", "quickstart", "now"], "config: unknown argument now; see --help"),
     "missing folder": (["import", "folder"], "Missing from denoise-jax import: RUN"),
     "flag without a value": (["config", "quickstart", "--model.dropout"], "'--model.dropout'"),

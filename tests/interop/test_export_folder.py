@@ -1,5 +1,6 @@
 """`export_folder`: the folder it writes, to the byte what was imported, and what it refuses."""
 
+import dataclasses
 import json
 
 import ml_dtypes
@@ -71,19 +72,19 @@ def test_the_command_prints_a_line(tiny_config, vocabulary_folder, tmp_path, cap
     assert (out.count("\n"), err) == (1, "")
 
 
-def test_what_cannot_be_exported_is_refused_before_anything_is_written(
-    tiny_config, vocabulary_folder, tmp_path
-):
-    run = save_run(tmp_path / "run", tiny_config, vocabulary_folder, embedding_norm=False)
+def test_what_cannot_be_exported_is_refused_before_anything_is_written(run, tmp_path):
     out = tmp_path / "out"
+    model = load_model(run)
+    model = dataclasses.replace(model, config=model.config.replace(model={"embedding_norm": False}))
     with pytest.raises(ConfigError, match="model.embedding_norm=False cannot be exported"):
-        export_folder(run, out)
+        export_folder(model, out)
     with pytest.raises(ConfigError, match=r"max_shard_size=0.0 must be above 0"):
         export_folder(run, out, max_shard_size=0.0)
     with pytest.raises(ConfigError, match="dtype='float8' cannot be exported; did you mean float"):
         export_folder(run, out, dtype="float8")
-    with pytest.raises(CheckpointError, match="has no checkpoint of step 7; it has 5"):
+    with pytest.raises(CheckpointError, match="has no checkpoint of step 7; it has 0"):
         export_folder(run, out, step=7)
+    (tmp_path / "taken").touch()
     with pytest.raises(ConfigError, match="exists and is not empty; choose another folder"):
         export_folder(run, tmp_path)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["taken"]
