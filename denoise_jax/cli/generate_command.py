@@ -1,4 +1,4 @@
-"""`denoise-jax generate RUN TEXT...`: fills in masks, or generates what a fine-tuned model was trained to."""
+"""`denoise-jax generate RUN TEXT...`: fills in masks, or answers prompts with a fine-tuned model."""
 
 import dataclasses
 import json
