@@ -4,17 +4,12 @@ Fixtures for one room belong in the conftest.py of that room's folder of tests; 
 """
 
 import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import hypothesis
 import pytest
-
-# What the user's shell had, for tests that run the console script as a user does.
-USER_ENVIRONMENT: Mapping[str, str] = dict(os.environ)
 
 if "--xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
@@ -43,27 +38,6 @@ hypothesis.settings.load_profile("denoise_jax")
 def repository() -> Path:
     """The root folder of the repository."""
     return Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="session")
-def run_command(repository: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs a command as a user does, in the user's own environment; returns its result with the text printed.
-
-    run_command("denoise-jax", "--help", cwd=..., timeout=60, environment={"JAX_PLATFORMS": "cpu"})
-    """
-
-    def run(*command: str, cwd: Path = repository, timeout: float = 300, environment: Mapping[str, str] = {}):
-        return subprocess.run(
-            [str(part) for part in command],
-            cwd=cwd,
-            timeout=timeout,
-            env={**USER_ENVIRONMENT, **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
 
 
 @pytest.fixture(scope="session")
