@@ -6,6 +6,7 @@ subclass `Metric` and register it in `TOKEN_METRICS` or `CLASS_METRICS`.
 B batch, T target positions, V vocabulary or classes, K kinds of target tokens (`TargetKind`, in order).
 """
 
+import abc
 import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -48,18 +49,18 @@ class Scalar(NamedTuple):
     group: str | None = None  # shown only if the result has tokens of this group
 
 
-class Metric:
+class Metric(abc.ABC):
     """Sums over the targets of a batch on the device, and a summary of their totals on the host."""
 
     scalars: tuple[Scalar, ...] = ()
 
+    @abc.abstractmethod
     def sums(self, scored: Scored) -> Sums:
         """Float32 sums over a batch."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def summary(self, totals: Totals) -> dict:
         """JSON entries of the result, from the sums over all batches."""
-        raise NotImplementedError
 
     def table_rows(self, result: Mapping) -> list[TableRow]:
         """Rows in the table of `denoise-jax evaluate`."""

@@ -44,11 +44,10 @@ def encode_prompt(vocabulary: Vocabulary, text: str, options: GenerationConfig) 
     They end with </s>, followed by options.language if given.
 
     Raises:
-      UserError: options.language is not a token of the vocabulary.
+      DataError: options.language is not a control symbol of the vocabulary.
     """
-    language = _token_id(vocabulary, "language", options.language)
-    end = [EOS_ID] if language is None else [EOS_ID, language]
-    return [*vocabulary.opening_ids, *vocabulary.encode_masked(text), *end]
+    opening, closing = vocabulary.special_tokens(options.language, field="generation.language")
+    return [*opening, *vocabulary.encode_masked(text), *closing]
 
 
 def generate_ids(

@@ -3,11 +3,11 @@
 `terminal_view.py` and `html_page.py` give the looks their colours.
 """
 
-import re
 from typing import NamedTuple
 
 import numpy as np
 
+from denoise_jax.control_characters import escape_controls
 from denoise_jax.corruption.record import Op, TargetNoise
 from denoise_jax.inspection.examples import NoisedExample
 from denoise_jax.inspection.statistics import is_closed, moved
@@ -33,8 +33,6 @@ _OF_OP = {
     Op.SENTINEL: "sentinel",
 }
 _OF_NOISE = {TargetNoise.VISIBLE: "visible", TargetNoise.COVERED: "covered", TargetNoise.DELETED: "deleted"}
-# Characters that a terminal would interpret, or that change the direction of the text after them.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class Token(NamedTuple):
@@ -80,16 +78,8 @@ def sides(example: NoisedExample) -> dict[str, list[Token]]:
 def split_space(piece: str, first: bool) -> tuple[bool, str]:
     """Whether a space precedes a piece, and the rest of it for display, without control characters."""
     symbol = piece.startswith(("<", "[")) and piece.endswith((">", "]"))
-    shown = _CONTROL.sub(_picture, piece.removeprefix("▁") or "▁")
+    shown = escape_controls(piece.removeprefix("▁") or "▁", keep="")
     return not first and (piece.startswith("▁") or symbol), shown
-
-
-def _picture(control: re.Match[str]) -> str:
-    """Unicode's picture of a control character (␛ for escape), or \\x9b if it has none."""
-    code = ord(control[0])
-    if code < 0x20 or code == 0x7F:
-        return chr(0x2421 if code == 0x7F else 0x2400 + code)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def places_of_inputs(example: NoisedExample) -> list[list[int]]:

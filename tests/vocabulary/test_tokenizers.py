@@ -8,7 +8,6 @@ import pytest
 from tokenizers import Tokenizer
 
 from denoise_jax.errors import DataError
-from denoise_jax.interop.tokenizer_import import from_huggingface
 from denoise_jax.vocabulary.load import load_vocabulary, vocabulary_from_files
 
 TYPED = "a <mask> b </s> c <pad> d <s> e <unk> en_XX<mask>"
@@ -112,38 +111,7 @@ def test_the_fingerprint_depends_on_the_roles_of_tokens(folder):
     assert changed != own and changed.opening_ids == (1,)
 
 
-def test_roles_follow_the_files_of_the_folder(bart_source, tmp_path):
-    """By name, by id, or else BART's; further symbols from a list. Tokenizer files are unchanged."""
-    source = shutil.copytree(bart_source, tmp_path / "hf")
-    config = {"eos_token": {"content": "<s>"}, "additional_special_tokens": ["Ġthe"]}
-    (source / "tokenizer_config.json").write_text(json.dumps(config))
-    (source / "config.json").write_text('{"bos_token_id": 2, "decoder_start_token_id": 3}')
-    found = from_huggingface(source)
-    info = json.loads(found["vocabulary.json"])
-    assert (info["eos"], info["bos"], info["start"], info["pad"]) == ("<s>", "</s>", "<unk>", "<pad>")
-    assert info["symbols"] == ["Ġthe"]
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        assert found[name] == (source / name).read_bytes()
-
-
-def test_folders_without_a_usable_tokenizer_are_refused(bart_source, bart_folder, tmp_path):
-    with pytest.raises(DataError, match="has no tokenizer.json; make one .*save_pretrained"):
-        from_huggingface(tmp_path)
-    source = shutil.copytree(bart_source, tmp_path / "hf")
-    parts = json.loads((source / "tokenizer.json").read_text())
-
-    def refused(change, message):
-        (source / "tokenizer.json").write_text(change if isinstance(change, str) else json.dumps(change))
-        with pytest.raises(DataError, match=message):
-            from_huggingface(source)
-
-    refused("{", "tokenizer.json is not JSON")
-    refused("[]", "tokenizer.json holds a list")
-    refused({"model": {}}, "tokenizer.json is not a tokenizer")
-    shifted = {name: index + (index > 300) for name, index in parts["model"]["vocab"].items()}
-    refused({**parts, "model": {**parts["model"], "vocab": shifted}}, "do not have the ids 0 to 599.* 301 is")
-    (source / "special_tokens_map.json").write_text('{"unk_token": "[UNK]"}')
-    refused(parts, r"tokenizer.json has no token '\[UNK\]'.* unk token")
+def test_vocabulary_folders_that_are_not_complete_are_refused(bart_folder, tmp_path):
     broken = shutil.copytree(bart_folder, tmp_path / "broken")
     (broken / "vocabulary.json").write_text('{"pad": "<pad>", "eos": "</s>", "unk": "<unk>", "bos": "<bos>"}')
     with pytest.raises(DataError, match="vocabulary.json: bos='<bos>' is not a token"):
