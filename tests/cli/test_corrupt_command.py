@@ -129,14 +129,10 @@ def test_presets_are_compared_on_a_task(capsys, few_presets):
 
 
 def test_the_noise_of_a_task_is_measured(capsys):
-    arguments = "--task", "shown", "--stats", "--length", "64", "--input-length", "46", "--examples", "200"
+    arguments = "--task", "shown", "--stats", "--length", "64", "--input-length", "46", "--examples", "150"
     found = json.loads(corrupt(capsys, *arguments, "--json"))
-    assert (found["task"], found["length"], found["input_length"], found["examples"]) == (
-        "shown",
-        64,
-        46,
-        200,
-    )
+    assert (found["task"], found["examples"]) == ("shown", 150)
+    assert (found["length"], found["input_length"]) == (64, 46)
     assert 0.3 <= found["hidden"] < 0.33
     assert found["masked"] == found["hidden"]
     assert found["deleted"] == found["replaced"] == 0
@@ -159,8 +155,8 @@ def test_pictures_and_pages_are_complete_files(capsys, tmp_path):
     assert html.startswith("<!doctype html>") and html.rstrip().endswith("</html>") and "citizens" in html
 
 
-CONTROLS = "Red \x1b[31malert\x1b[0m, \x07bell \x7f \x9b1m and \u202eback it goes \u2066again."
-SHOWN = r"Red \u001b[31malert\u001b[0m, \u0007bell \u007f \u009b1m and \u202eback it goes \u2066again."
+CONTROLS = "Red \x1b[31malert\x1b[0m, \x07bell \x7f \x9b1m \u202eback \u2066again."
+SHOWN = r"Red \u001b[31malert\u001b[0m, \u0007bell \u007f \u009b1m \u202eback \u2066again."
 
 
 def test_no_control_character_reaches_a_terminal_a_page_or_a_picture(capsys, tmp_path):
@@ -208,7 +204,7 @@ def test_errors_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
-    modules = ["--task-modules", task_module, "tasks"] if "--task" in arguments else []
+    modules = ["--task-modules", MODULE, "tasks"] if "--task" in arguments else []
     assert main(["corrupt", *arguments, *modules]) == 2
     out, err = capsys.readouterr()
     assert message in err

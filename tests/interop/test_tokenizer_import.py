@@ -1,4 +1,4 @@
-"""Vocabularies from the tokenizer of a Hugging Face folder: which token has which role, and what is refused."""
+"""The tokenizer of a Hugging Face folder as a vocabulary: the roles of its tokens, and what is refused."""
 
 import json
 import shutil
