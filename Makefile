@@ -86,6 +86,7 @@ $(DOCS_VENV)/.installed: pyproject.toml
 
 docs: $(DOCS_VENV)/.installed  ## build the documentation site in site/ (own environment, .venv-docs)
 	PYTHONPATH=. "$(DOCS_VENV)/bin/python" docs/configuration.py
+	"$(DOCS_VENV)/bin/python" docs/files.py
 	NO_MKDOCS_2_WARNING=1 "$(DOCS_VENV)/bin/mkdocs" build --strict
 
 lock:  ## lock the newest versions of the dependencies in requirements.txt (needs uv)

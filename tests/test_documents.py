@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import tyro
 from pydantic import BaseModel
 
+from denoise_jax.cli import arguments as cli
 from denoise_jax.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -91,15 +91,10 @@ def test_links_inside_the_repository_resolve(path):
 
 
 def parse(command: str, *argv: str) -> None:
-    """Parses arguments as the command does; SystemExit or pydantic.ValidationError if that fails."""
+    """Parses arguments as the command does; UserError if that fails."""
     arguments = arguments_of(command)
-    names = [field.name for field in dataclasses.fields(arguments)]
-    if "config" not in names:
-        tyro.cli(arguments, args=argv)
-        return
-    config = importlib.import_module(f"configs.{argv[0]}").config()
-    default = arguments(**{name: config if name == "config" else "" for name in names})
-    tyro.cli(arguments, args=argv, default=default, config=(tyro.conf.FlagConversionOff,))
+    with_config = "config" in {field.name for field in dataclasses.fields(arguments)}
+    (cli.parse_with_config if with_config else cli.parse)(arguments, argv, command)
 
 
 @pytest.mark.parametrize(("name", "line"), command_lines(fenced_lines))
@@ -128,7 +123,7 @@ def test_every_flag_of_commands_is_documented():
     for command in COMMANDS:
         flags = {flag for flag in flags_of(command) if "." not in flag} - {"--help"}
         words = {flag.removeprefix("--").replace("-", "_") for flag in flags}
-        positional = {"name", "config", "run", "folder", "text", "texts", "files"}
+        positional = {"configuration", "config", "run", "folder", "text", "texts", "files"}
         missing += [
             f"{command} --{word.replace('_', '-')}"
             for word in sorted(words - positional)
@@ -148,9 +143,10 @@ def test_files_that_documents_name_exist():
     assert not missing, "\n".join(sorted(missing))
 
 
-def test_configuration_page_is_up_to_date():
-    page = runpy.run_path(str(ROOT / "docs/configuration.py"))["page"]()
-    assert (ROOT / "docs/configuration.md").read_text() == page, "run `python docs/configuration.py`"
+@pytest.mark.parametrize("name", ["configuration", "files"])
+def test_generated_pages_are_up_to_date(name):
+    page = runpy.run_path(str(ROOT / f"docs/{name}.py"))["page"]()
+    assert (ROOT / f"docs/{name}.md").read_text() == page, f"run `python docs/{name}.py`"
 
 
 def test_every_page_is_in_the_navigation():
