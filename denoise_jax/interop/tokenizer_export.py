@@ -70,8 +70,8 @@ def _of_sentencepiece(vocabulary: SentencePieceVocabulary) -> Tokenizer:
         value = getattr(getattr(proto, section), option)
         if value not in known:
             raise DataError(
-                f"vocabulary {vocabulary.name} was trained with {option}={value}, and a {TOKENIZER_FILE} can "
-                f"be written where that is {' or '.join(map(str, known))} only"
+                f"vocabulary {vocabulary.name} was trained with {option}={value}, but only "
+                f"{' or '.join(map(str, known))} can be exported to {TOKENIZER_FILE}"
             )
     tokenizer = Tokenizer(_model(proto))
     tokenizer.normalizer = _normalizer(proto.normalizer_spec.precompiled_charsmap)
