@@ -5,7 +5,7 @@ The public functions are imported when first used, so that `import denoise_jax` 
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = {
     "Config": "denoise_jax.config",

@@ -20,7 +20,7 @@ _FIXED_SECTIONS = ("name", "model", "data", "optimizer", "loss")
 _FIXED_FIELDS = ("training.seed", "training.init_from")
 _FREE_FIELDS = ("data.vocabulary",)  # a path; the vocabulary itself is compared by content
 
-# Fields that every configuration stored by version 0.1.0 has, and that exist no more.
+# Fields that every configuration stored by version 0.1.0 has, and that no longer exist.
 _FIELDS_OF_0_1_0 = {("data", "document_length"), ("optimizer", "label_smoothing"), ("optimizer", "z_loss")}
 
 
