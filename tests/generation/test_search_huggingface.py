@@ -14,6 +14,8 @@ from denoise_jax.generation.search import generate_tokens  # noqa: E402
 from denoise_jax.interop.weights import tensors  # noqa: E402
 from denoise_jax.model import transformer  # noqa: E402
 
+pytestmark = pytest.mark.slow  # PyTorch and JAX compute the same models twice
+
 VOCAB, LENGTH, PROMPTS = 61, 14, 50
 PAD, END, START, BOS = 0, 1, 3, 7
 CONFIG = ModelConfig(

@@ -13,6 +13,8 @@ from denoise_jax.interop.import_folder import import_folder
 from denoise_jax.runs.load_model import load_model
 from tests.interop.helpers import VOCAB_SIZE, random_model, save_folder
 
+pytestmark = pytest.mark.slow  # PyTorch and JAX compute the same models twice
+
 PROMPTS, PAD, END = 50, 1, 2
 SETTINGS = {
     "num_beams": 4,

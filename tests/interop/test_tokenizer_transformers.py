@@ -11,6 +11,8 @@ from tests.interop.helpers import bart_like_tokenizer, import_tokenizer
 
 transformers = pytest.importorskip("transformers")
 
+pytestmark = pytest.mark.slow  # PyTorch and JAX compute the same models twice
+
 
 @pytest.fixture(scope="module")
 def bart(speeches, tmp_path_factory):

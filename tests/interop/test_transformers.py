@@ -23,6 +23,8 @@ from denoise_jax.model.transformer import bind_params
 from denoise_jax.runs.load_model import load_model
 from tests.interop.helpers import SETTINGS, random_model, save_folder, save_run
 
+pytestmark = pytest.mark.slow  # PyTorch and JAX compute the same models twice
+
 TEXTS = ["The state of our union is strong.", "We will <mask> the work — together!", "x"]
 
 

@@ -20,6 +20,8 @@ from denoise_jax.model.cross_entropy import cross_entropy
 from denoise_jax.model.transformer import bind_params
 from tests.interop.helpers import HF_IDS, VOCAB_SIZE, random_model, save_folder
 
+pytestmark = pytest.mark.slow  # PyTorch and JAX compute the same models twice
+
 VARIANTS = {
     "bart": {},
     "bart untied": {"tie_word_embeddings": False},
