@@ -79,7 +79,7 @@ CASES = {
         "a task has its own",
     ),
     "prompt that is not UTF-8": (["generate", "run", "a <mask>", "caf\udce9"], "text 2 is not UTF-8"),
-    "generate nothing": (["generate", "run"], "give at least one text"),
+    "generate nothing": (["generate", "run"], "give either texts with <mask> or --file PROMPTS"),
 }
 
 

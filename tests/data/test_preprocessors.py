@@ -262,7 +262,7 @@ def test_sentinels_suffice_for_the_longest_text_that_both_sides_hold(own):
         assert len(example["targets"]) == 60 + len(sentinels) + 1
     for longest, options in ((488, {}), (600, {"max_tokens": 600})):
         refused = ids_task(texts, SeqioVocabulary(own), "t5_span", **options)
-        with pytest.raises(DataError, match=rf"max_tokens={longest} can need .* and the vocabulary has 24"):
+        with pytest.raises(DataError, match=rf"max_tokens={longest} can need .* but the vocabulary has 24"):
             read_task(refused, limit=90, input_limit=400)
 
 
