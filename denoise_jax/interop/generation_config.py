@@ -7,12 +7,10 @@ not count it.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from denoise_jax.config import GenerationConfig
 from denoise_jax.errors import ConfigError
 from denoise_jax.interop.model_config import CONFIG, read_json
-from denoise_jax.validation import explain
+from denoise_jax.validation import validated
 
 GENERATION_CONFIG = "generation_config.json"
 
@@ -106,10 +104,7 @@ def read_generation_config(
     for ours, theirs in {**_TOKENS, "start": _START}.items():
         if theirs in values and not (ours == "start" and values[theirs] == start_id):
             fields[ours] = _token(values[theirs], theirs, file, token_name)
-    try:
-        return GenerationConfig(**fields), notes
-    except ValidationError as error:
-        raise ConfigError(f"{file}: {explain(error)}") from None
+    return validated(lambda: GenerationConfig(**fields), f"{file}: "), notes
 
 
 def _foreign(values: Mapping, file: str, own_file: bool) -> list[str]:
