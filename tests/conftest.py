@@ -87,7 +87,7 @@ def mbart_folder(tmp_path_factory: pytest.TempPathFactory, speeches: list[str]) 
 
 @pytest.fixture(scope="session")
 def tiny_config(vocabulary_folder: Path):
-    """The quick start's configuration, shrunk: one layer a side, width 32, rows of 48 and 64 tokens."""
+    """The quick start's configuration, shrunk: one layer a side, width 32, short rows, few texts."""
     from configs import quickstart
 
     return quickstart.config().replace(
@@ -100,12 +100,14 @@ def tiny_config(vocabulary_folder: Path):
             "num_decoder_layers": 1,
         },
         data={
+            "task": "tiny",
+            "task_modules": ("tests.tiny_corpus", "tasks"),
             "vocabulary": str(vocabulary_folder),
             "batch_size": 16,
             "input_length": 48,
             "target_length": 64,
             "chunk_length": 32,
-            "shards": 2,
+            "shards": 1,
         },
         optimizer={"warmup_steps": 2},
         training={"num_steps": 6, "log_every": 2, "save_every": 3, "evaluate_every": 0},

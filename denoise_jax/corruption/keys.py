@@ -26,8 +26,17 @@ def stream(key: tf.Tensor, name: str) -> tf.Tensor:
 
     The name enters through its SHA-256, so a stream is the same in every process and version.
     """
-    constant = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
-    return tf.bitcast(_scrambled(tf.bitcast(key, tf.uint64) + tf.constant(constant, tf.uint64)), tf.int64)
+    return substream(key, stream_constant(name))
+
+
+def stream_constant(name: str) -> tf.Tensor:
+    """The constant through which the name of a stream enters: uint64 scalar."""
+    return tf.constant(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"), tf.uint64)
+
+
+def substream(key: tf.Tensor, constant: tf.Tensor) -> tf.Tensor:
+    """`stream` for a `stream_constant`, which may be a tensor of the graph."""
+    return tf.bitcast(_scrambled(tf.bitcast(key, tf.uint64) + constant), tf.int64)
 
 
 def draw(key: tf.Tensor, name: str, partition: RowPartition | None = None) -> tf.Tensor:

@@ -122,6 +122,7 @@ class Noise:
         self.task, self.corruption, self.symbols = task, corruption, symbols
         self.language, self.max_tokens = language, max_tokens
         self.reading = Reading()
+        self._traced: dict[tuple, Callable] = {}  # shared by all that are bound: see `_trace`
 
     def bind(self, reading: Reading) -> "Noise":
         """The same noise for a dataset that is read as `reading` says."""
@@ -130,28 +131,19 @@ class Noise:
         return bound
 
     def __call__(self, dataset: tf.data.Dataset, output_features, sequence_length=None) -> tf.data.Dataset:
-        special = self._special_tokens(output_features["targets"].vocabulary)
+        vocabulary = output_features["targets"].vocabulary
+        special = self._special_tokens(vocabulary)
         limits = {side: length - special.size for side, length in (sequence_length or {}).items()}
         has_sentences = "sentence_ids" in dataset.element_spec
         longest = limits.get("targets") if has_sentences else sum(limits.values())
-        apply = self._build(output_features["targets"].vocabulary, self.max_tokens or longest)
+        traced = self._trace(vocabulary, special, limits, self.max_tokens or longest)
+        stream = f"{self.task}/{self.reading.shard}"
 
         @seqio.map_over_dataset(num_seeds=1)
         @_no_autograph
         def noise(batch, seed):
-            batch = _drop_empty({name: _ragged(feature) for name, feature in batch.items()})
-            clean = record.clean(batch["targets"], batch.get("sentence_ids"), batch.get("steps"))
-            position = tf.range(tf.cast(clean.partition.nrows, tf.int64))
-            key = keys.stream(seed[0] + seed[1] * 2**32 + position, f"{self.task}/{self.reading.shard}")
-            noised = apply(clean, key + keys.content_keys(clean.targets, clean.partition))
-            features = noised_features(noised, limits, special)
-            if not self.reading.provenance:
-                features = {name: features[name] for name in ("inputs", "targets", "targets_kind")}
-            if self.language is not None:
-                features["decoder_start"] = tf.fill([clean.partition.nrows, 1], special.closing[0])
-            if self.reading.with_text:
-                features |= clean_text_features(noised, special)
-            return features
+            batch = {name: _ragged(feature) for name, feature in batch.items()}
+            return traced(batch, seed[0] + seed[1] * 2**32, keys.stream_constant(stream))
 
         wanted = [name for name in ("targets", "sentence_ids") if name in dataset.element_spec]
         if set(wanted) != set(dataset.element_spec):
@@ -160,6 +152,47 @@ class Noise:
         if self.reading.per_step is not None:
             batches = batches.scan(tf.constant(0, tf.int64), self._step_counter(special))
         return noise(batches).unbatch()
+
+    def _trace(
+        self,
+        vocabulary: seqio.Vocabulary,
+        special: SpecialTokens,
+        limits: dict[str, int],
+        longest: int | None,
+    ) -> Callable:
+        """`_noise` as one TensorFlow function for all shards: building its graph takes most of a start."""
+        reading = dataclasses.replace(self.reading, shard=0, per_step=None)
+        own = of_seqio(vocabulary) if self.symbols is None and is_ours(vocabulary) else None
+        key = (reading, own, special, *sorted(limits.items()), longest)
+        if key not in self._traced:
+            apply = self._build(vocabulary, longest)
+            noise = functools.partial(self._noise, apply=apply, special=special, limits=limits)
+            self._traced[key] = tf.function(noise, autograph=False, reduce_retracing=True)
+        return self._traced[key]
+
+    def _noise(
+        self,
+        batch: dict[str, tf.RaggedTensor | tf.Tensor],
+        seed: tf.Tensor,
+        stream: tf.Tensor,
+        *,
+        apply: record.Corruption,
+        special: SpecialTokens,
+        limits: dict[str, int],
+    ) -> dict[str, tf.RaggedTensor]:
+        batch = _drop_empty(batch)
+        clean = record.clean(batch["targets"], batch.get("sentence_ids"), batch.get("steps"))
+        position = tf.range(tf.cast(clean.partition.nrows, tf.int64))
+        key = keys.substream(seed + position, stream)
+        noised = apply(clean, key + keys.content_keys(clean.targets, clean.partition))
+        features = noised_features(noised, limits, special)
+        if not self.reading.provenance:
+            features = {name: features[name] for name in ("inputs", "targets", "targets_kind")}
+        if self.language is not None:
+            features["decoder_start"] = tf.fill([clean.partition.nrows, 1], special.closing[0])
+        if self.reading.with_text:
+            features |= clean_text_features(noised, special)
+        return features
 
     def _special_tokens(self, vocabulary: seqio.Vocabulary) -> SpecialTokens:
         """With a language its token alone closes texts, whose last sentence already ends in </s>."""

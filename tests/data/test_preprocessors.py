@@ -115,7 +115,7 @@ def test_blank_documents_are_dropped(own):
 
 
 def test_noise_is_reproducible_and_follows_the_seed(own, speeches):
-    task = text_task("a", speeches, own)
+    task = text_task("a", speeches[:1], own)
     first, again, other = (read_task(task, seed=seed) for seed in (1, 1, 2))
     assert agreement(first, again) == 1
     assert agreement(first, other) < 0.65
@@ -169,7 +169,7 @@ def test_schedules_follow_the_tokens_of_the_shard(own, speeches):
     def curriculum(symbols):
         return text_infilling(symbols, mask_prob=Linear(0.0, 0.5, steps=10))
 
-    task = text_task("a", speeches, own, curriculum)
+    task = text_task("a", speeches[:1], own, curriculum)
     seen = 0
     for example in read_task(task, per_step=400):
         n = len(example["targets"]) - 1

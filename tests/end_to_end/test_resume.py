@@ -25,6 +25,7 @@ STEPS, SAVE_EVERY = 40, 10
 def config(tiny_config) -> Config:
     """Shuffling, packing, two data shards and dropout are all on."""
     return tiny_config.replace(
+        data={"task": "quickstart", "task_modules": ("tasks",), "shards": 2},
         model={"dropout": 0.1},
         training={"num_steps": STEPS, "save_every": SAVE_EVERY, "log_every": 1, "keep_checkpoints": 9},
     )

@@ -43,6 +43,7 @@ def test_generate_from_a_single_checkpoint(run, capsys):
     assert filled["text"] == "We must <mask>."
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_is_one_line_and_exit_code_one(tiny_config, tmp_path, capsys, monkeypatch):
     def exploding(config, num_steps):
         jump = optax.scale_by_schedule(lambda count: jnp.where(count < 1, 1.0, jnp.inf))

@@ -24,5 +24,5 @@ def test_predictions_and_metrics_of_a_task(finished_run, tmp_path):
 
 
 def test_a_task_without_metrics_is_refused(finished_run):
-    with pytest.raises(DataError, match="'quickstart' has no metric for predictions"):
+    with pytest.raises(DataError, match="'tiny' has no metric for predictions"):
         predict(finished_run)

@@ -49,7 +49,7 @@ def test_norms_and_biases_do_not_decay():
         config = OptimizerConfig(name=name, warmup_steps=0, schedule="constant", weight_decay=0.1)
         optimizer = make_optimizer(config, STEPS)
         zeros = jax.tree.map(jnp.zeros_like, params)
-        updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+        updates, _ = jax.jit(optimizer.update)(zeros, jax.jit(optimizer.init)(params), params)
         expected = -config.learning_rate * config.weight_decay
         assert float(updates["embedding"]["tokens"].max()) == pytest.approx(expected)
         assert float(jnp.abs(updates["decoder"]["final_norm"]["scale"]).max()) == 0

@@ -22,7 +22,7 @@ VARIANTS = {
     "data without sharded moments": ({"data": 4, "shard_moments": False}, 1),
     "all axes": (ALL_AXES, 1),
 }
-SLOW = ("data without sharded moments", "all axes")  # they add little to the others
+SLOW = ("fsdp", "accumulation", "data without sharded moments", "all axes")  # they add little to the others
 
 
 @pytest.fixture(scope="module")
