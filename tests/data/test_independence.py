@@ -17,7 +17,6 @@ from tests.data.helpers import read_task, text_task
 COUNT = 33 * EXAMPLES_PER_BATCH  # 2112 examples in each stream
 TEXT = "We meet tonight at a crossroads. The union is strong. Let us go on together. Our work is not done."
 LAGS = (-EXAMPLES_PER_BATCH, -2, -1, 0, 1, 2, EXAMPLES_PER_BATCH)
-PRESETS = ("bart_paper", "token_deletion")
 
 
 def _read(name, preset, vocabulary_folder, shard):
@@ -31,7 +30,10 @@ def _read(name, preset, vocabulary_folder, shard):
     return noise, [example["inputs"].tobytes() for example in examples]
 
 
-@pytest.fixture(scope="module", params=PRESETS)
+@pytest.fixture(
+    scope="module",
+    params=["bart_paper", pytest.param("token_deletion", marks=pytest.mark.slow)],
+)
 def streams(request, vocabulary_folder):
     """What was read, by (task, shard)."""
     pairs = (("a", 0), ("a", 1), ("b", 0))

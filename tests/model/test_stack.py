@@ -30,8 +30,8 @@ FORMS = {
     [
         ("deterministic", 0.0, 0.0, "bart"),
         pytest.param("dots", 0.0, 0.0, "bart", marks=pytest.mark.slow),
-        pytest.param("random", 0.2, 0.0, "bart", marks=pytest.mark.slow),
-        ("random", 0.2, 0.5, "modern"),
+        pytest.param("random", 0.2, 0.5, "bart", marks=pytest.mark.slow),
+        pytest.param("random", 0.2, 0.5, "modern", marks=pytest.mark.slow),
     ],
 )
 def test_scanned_unrolled_and_rematerialised_layers_are_the_same_function(

@@ -25,10 +25,10 @@ RESULT |= {"hidden_accuracy": 0.2, "baseline_accuracy": 0.1, "hidden_loss": 2.0,
 
 @pytest.fixture(scope="module")
 def config(tiny_config):
-    """Six steps with dropout, from two data shards, on two devices."""
+    """Six steps with dropout, on one device."""
     return tiny_config.replace(
         model={"dropout": 0.1},
-        parallel={"data": 1, "fsdp": 2},
+        parallel={"data": 1},
         training={"num_steps": 6, "log_every": 1, "save_every": 2, "evaluate_every": 3},
     )
 
