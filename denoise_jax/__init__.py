@@ -4,6 +4,11 @@ The public functions are imported when first used, so that `import denoise_jax` 
 """
 
 import importlib
+import os
+
+# etils reads gs:// through gcsfs, and not through TensorFlow where that is installed: it decides once, at
+# the first path.
+os.environ.setdefault("EPATH_USE_TF", "false")
 
 __version__ = "0.2.0"
 

@@ -1,4 +1,8 @@
-"""Atomic writes: a file or folder appears completely or not at all."""
+"""Atomic writes: a file or folder appears completely or not at all; and copies between disk and bucket.
+
+Paths are made by `paths.to_path`. In a bucket a file is written in one request, so that it is atomic by
+itself; a folder is uploaded file by file, `LAST` at the end.
+"""
 
 import contextlib
 import os
@@ -8,17 +12,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from denoise_jax.errors import ConfigError
+from denoise_jax.paths import is_remote
+
+LAST = "config.json"  # whatever reads one of our folders needs it, so without it the folder is not complete
 
 
 def write_atomically(file: Path, content: str | bytes) -> None:
-    """Writes `content` (text as UTF-8) to a temporary file next to `file`, then renames it.
+    """Writes `content` (text as UTF-8); readers see either the old or the new content.
 
-    Missing parent folders are created. Readers see either the old or the new content.
+    Missing parent folders are created. On a disk, a temporary file next to `file` is renamed.
     """
+    content = content.encode() if isinstance(content, str) else content
+    if is_remote(file):
+        file.write_bytes(content)
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.write_bytes(content)
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
@@ -32,7 +43,12 @@ def check_new_folder(folder: Path, argument: str) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Yields a temporary folder that is renamed to `folder` if the block succeeds, and removed otherwise."""
+    """Yields a temporary local folder, which becomes `folder` if the block succeeds and is removed if not."""
+    if is_remote(folder):
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary)
+            upload(Path(temporary), folder)
+        return
     folder = folder.absolute()
     created = [parent for parent in folder.parents if not parent.exists()]  # innermost first
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -51,3 +67,23 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
             for parent in created:
                 parent.rmdir()
         raise
+
+
+def upload(source: Path, target: Path) -> None:
+    """Copies the files below the local folder `source` to the bucket folder `target`, `LAST` at the end."""
+    files = [file for file in source.rglob("*") if file.is_file()]
+    for file in sorted(files, key=lambda file: (file == source / LAST, file)):
+        (target / file.relative_to(source).as_posix()).write_bytes(file.read_bytes())
+
+
+@contextlib.contextmanager
+def local_copy(folder: Path) -> Iterator[Path]:
+    """Yields `folder` itself or, of one in a bucket, a temporary copy of its files, without sub-folders."""
+    if not is_remote(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        for file in folder.iterdir():
+            if not file.is_dir():
+                (Path(temporary) / file.name).write_bytes(file.read_bytes())
+        yield Path(temporary)

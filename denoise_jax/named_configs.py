@@ -1,10 +1,9 @@
 """Configurations by name."""
 
-from pathlib import Path
-
 from denoise_jax import user_packages
 from denoise_jax.config import Config, load_json
 from denoise_jax.errors import ConfigError, UserError, nearest
+from denoise_jax.paths import to_path
 from denoise_jax.validation import validated
 
 
@@ -19,9 +18,9 @@ def load_config(name: str) -> Config:
       ConfigError: no such configuration (the message names similar ones), or an invalid one.
     """
     if name.endswith(".json"):
-        if not Path(name).is_file():
+        if not to_path(name).is_file():
             raise ConfigError(f"no configuration file {name}")
-        return validated(lambda: load_json(Path(name).read_bytes()), f"configuration {name}: ")
+        return validated(lambda: load_json(to_path(name).read_bytes()), f"configuration {name}: ")
     known = user_packages.module_names("configs")
     if name not in known and "." not in name:
         raise ConfigError(f"there is no configuration {name!r}; {nearest(name, known)}")

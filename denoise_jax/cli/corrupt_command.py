@@ -15,6 +15,7 @@ from denoise_jax.cli.terminal import counter, quiet
 from denoise_jax.control_characters import escape_controls
 from denoise_jax.errors import UserError
 from denoise_jax.files import write_atomically
+from denoise_jax.paths import is_remote, to_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,7 +81,7 @@ def _check(arguments: CorruptArguments) -> None:
         raise UserError(f"corrupt: {chosen[0]} has no text for --html to show; --svg draws its output")
     for flag, file in (("--svg", arguments.svg), ("--html", arguments.html)):
         if file is not None:
-            _check_file(flag, Path(file))
+            _check_file(flag, to_path(file))
     if arguments.list:
         return
     if arguments.stats and arguments.task is None:
@@ -105,6 +106,8 @@ def _check(arguments: CorruptArguments) -> None:
 
 def _check_file(flag: str, file: Path) -> None:
     """UserError if `file` cannot be written. Its folders need not exist yet."""
+    if is_remote(file):
+        return
     if file.is_dir():
         raise UserError(f"{flag} {file} is a folder; name a file")
     parent = next(folder for folder in file.absolute().parents if folder.exists())
@@ -129,7 +132,7 @@ def _show(arguments: CorruptArguments) -> int:
             else html_page.Block(f"{arguments.task}, {arguments.split}", "", examples)
             for name, examples in shown.items()
         ]
-        write_atomically(Path(arguments.html), html_page.render(title, blocks, skipped))
+        write_atomically(to_path(arguments.html), html_page.render(title, blocks, skipped))
 
     def draw(console: "Console") -> None:
         terminal_view.legend(console, [example for examples in shown.values() for example in examples])
@@ -213,5 +216,5 @@ def _print(arguments: CorruptArguments, found, draw: "Callable[[Console], None]"
     console = Console(**recorded, file=io.StringIO() if arguments.json else None)
     draw(console)
     if arguments.svg:
-        write_atomically(Path(arguments.svg), terminal_view.picture(console))
+        write_atomically(to_path(arguments.svg), terminal_view.picture(console))
     return 0

@@ -2,18 +2,19 @@
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from denoise_jax.cli.arguments import parse
+from denoise_jax.cli.process_arguments import ProcessArguments
 from denoise_jax.cli.terminal import counter, quiet
 from denoise_jax.errors import UserError
+from denoise_jax.paths import to_path
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluateArguments:
+class EvaluateArguments(ProcessArguments):
     """Loss, perplexity and accuracy of a checkpoint, for each kind of token that the noise makes.
 
     With --predict: the task's own metrics on the text that the checkpoint generates, or on its classes.
@@ -43,9 +44,12 @@ def main(argv: list[str]) -> int:
     """Measures and prints; results of complete splits are also written to RUN/eval/."""
     arguments = parse(EvaluateArguments, argv, "evaluate")
     _check(arguments)
+    arguments.connect()
     with quiet():
+        from denoise_jax.parallel.processes import is_first, together
         from denoise_jax.runs.load_model import open_checkpoint
-    open_checkpoint(arguments.run, arguments.step)  # a mistyped folder is reported before TensorFlow loads
+    # A mistyped folder is reported before TensorFlow loads.
+    together(lambda: open_checkpoint(arguments.run, arguments.step))
     with quiet():
         from denoise_jax.evaluation.evaluate import evaluate
         from denoise_jax.evaluation.predict import predict
@@ -56,6 +60,8 @@ def main(argv: list[str]) -> int:
             _, result = predict(arguments.run, **chosen, max_examples=limit, progress=advance)
     else:
         result = evaluate(arguments.run, **chosen, max_batches=arguments.max_batches)
+    if not is_first():
+        return 0
     if arguments.json:
         print(json.dumps(result, indent=2))
     else:
@@ -84,7 +90,7 @@ def _print(arguments: EvaluateArguments, result: dict) -> None:
         console.print(line, highlight=False, soft_wrap=True)
 
     console = Console()
-    run = Path(arguments.run)
+    run = to_path(arguments.run)
     where = f"{run}, step {result['step']}, split {result['split']}"
     if arguments.predict:
         values = ", ".join(

@@ -10,15 +10,17 @@ from typing import Annotated
 import tyro
 
 from denoise_jax.cli.arguments import check_utf8, parse
+from denoise_jax.cli.process_arguments import ProcessArguments
 from denoise_jax.cli.terminal import counter, quiet
 from denoise_jax.config import GenerationConfig
 from denoise_jax.control_characters import escape_controls
 from denoise_jax.errors import UserError
 from denoise_jax.files import write_atomically
+from denoise_jax.paths import is_remote, to_path
 
 
 @dataclasses.dataclass(frozen=True)
-class _Arguments:
+class _Arguments(ProcessArguments):
     """Fills in the masks of texts. Fine-tuned and imported models take any prompt."""
 
     run: tyro.conf.Positional[str]
@@ -52,15 +54,22 @@ GenerateArguments = dataclasses.make_dataclass(
 GenerateArguments.__doc__ = _Arguments.__doc__
 
 
+def _check_output(file: Path) -> None:
+    if not is_remote(file) and not file.absolute().parent.is_dir():
+        raise UserError(f"--output {file}: its folder does not exist")
+
+
 def main(argv: list[str]) -> int:
     """Prints each text and its outputs, or writes them to --output."""
     arguments = parse(GenerateArguments, argv, "generate")
     texts, name = _read_texts(arguments)
-    if arguments.output is not None and not Path(arguments.output).absolute().parent.is_dir():
-        raise UserError(f"--output {arguments.output}: its folder does not exist")
+    if arguments.output is not None:
+        _check_output(to_path(arguments.output))
+    arguments.connect()
     with quiet():
         from denoise_jax.generation.generate import generate
         from denoise_jax.generation.prompts import PromptError
+        from denoise_jax.parallel.processes import is_first
 
     flags = {field: getattr(arguments, field) for field in GenerationConfig.model_fields}
     with counter("prompts", len(texts), shown=arguments.file is not None) as advance:
@@ -76,6 +85,8 @@ def main(argv: list[str]) -> int:
             )
         except PromptError as error:
             raise UserError(f"{name} {error.index + 1} {error.problem}") from None
+    if not is_first():
+        return 0
     for number, outputs in enumerate(generated, 1):
         if not outputs[0].complete:
             print(f"denoise-jax: {name} {number}: output truncated at max_new_tokens", file=sys.stderr)
@@ -93,7 +104,7 @@ def _read_texts(arguments) -> tuple[list[str], str]:
         return list(arguments.texts), "text"
     name = f"{arguments.file}, line"
     # Not splitlines(), which also splits at rarer separators, and these may occur in JSON and in texts.
-    lines = Path(arguments.file).read_bytes().removesuffix(b"\n").split(b"\n")
+    lines = to_path(arguments.file).read_bytes().removesuffix(b"\n").split(b"\n")
     texts = []
     for number, line in enumerate(lines, 1):
         try:
@@ -121,7 +132,7 @@ def _show(pairs: Sequence[tuple[str, Sequence]], arguments) -> None:
     """Prints (text, outputs) pairs, or writes them to --output."""
     if arguments.output is not None:
         lines = [json.dumps(_entry(*pair), ensure_ascii=False) + "\n" for pair in pairs]
-        write_atomically(Path(arguments.output), "".join(lines))
+        write_atomically(to_path(arguments.output), "".join(lines))
         print(f"wrote the outputs of {len(pairs)} prompts to {arguments.output}", file=sys.stderr)
     elif arguments.json:
         entries = []

@@ -2,18 +2,19 @@
 
 import dataclasses
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from denoise_jax.cli.arguments import parse_with_config
+from denoise_jax.cli.process_arguments import ProcessArguments
 from denoise_jax.cli.terminal import quiet
 from denoise_jax.config import Config
+from denoise_jax.paths import to_path
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainArguments:
+class TrainArguments(ProcessArguments):
     """Trains a configuration in a folder; the same command again resumes it."""
 
     configuration: tyro.conf.Positional[str]
@@ -26,14 +27,17 @@ class TrainArguments:
 def main(argv: list[str]) -> int:
     """Trains; 0 also if asked to stop before the end, 1 if the loss is not finite."""
     arguments = parse_with_config(TrainArguments, argv, "train")
+    workdir = to_path(arguments.workdir)
+    arguments.connect()
     with quiet():
+        from denoise_jax.parallel.processes import together
         from denoise_jax.runs.resolve_run import resolve_run
-    resolve_run(arguments.config, Path(arguments.workdir))  # reports most mistakes before TensorFlow loads
+    together(lambda: resolve_run(arguments.config, workdir))  # reports most mistakes before TensorFlow loads
     with quiet():
         from denoise_jax.training.log_interval import NonFiniteLoss
         from denoise_jax.training.train import train
     try:
-        train(arguments.config, arguments.workdir)
+        train(arguments.config, workdir)
     except NonFiniteLoss as error:
         print(f"denoise-jax train: {error}", file=sys.stderr)
         return 1

@@ -5,9 +5,10 @@ assembles its part of a batch in shard order, so neither the order of the data n
 number of hosts.
 """
 
+import itertools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -20,6 +21,7 @@ from denoise_jax.data import registry
 from denoise_jax.data.packing import DenoisingFeatureConverter
 from denoise_jax.data.preprocessors import Reading
 from denoise_jax.errors import ConfigError, DataError
+from denoise_jax.parallel import processes
 from denoise_jax.vocabulary.base import Vocabulary
 
 Batch = dict[str, np.ndarray]
@@ -50,7 +52,7 @@ class TrainLoader:
         task = registry.find_task(config.task, config.task_modules, vocabulary)
         self._iterators: list[tf.data.Iterator] = []
         for shard in self._shards:
-            rows = _rows(task, split, config, vocabulary, num_classes, shard, training=True)
+            rows = _rows(task, split, config, vocabulary, num_classes, shard, config.shards, training=True)
             rows = rows.batch(config.batch_size // config.shards, drop_remainder=True)
             self._iterators.append(iter(rows.prefetch(2)))
 
@@ -123,26 +125,43 @@ def evaluation_batches(
     max_batches: int | None = None,
     *,
     num_classes: int | None = None,
+    num_shards: int = 1,
 ) -> Iterator[Batch]:
     """This host's part of the batches of one pass over `split`, with the same noise in every pass.
 
-    The last batch is padded with empty rows. All hosts yield the same number of batches.
+    The split is divided into `num_shards` logical shards, a divisor of `batch_size`; each fills its part of
+    every batch, with empty rows when it has ended. Hosts share the shards; if they cannot be shared evenly,
+    every host reads all of them and yields its part of the rows. All hosts yield the same number of batches.
     """
     task = registry.find_task(config.task, config.task_modules, vocabulary)
-    num_hosts = jax.process_count()
-    if batch_size % num_hosts:
-        raise ConfigError(f"evaluation batch size {batch_size} is not a multiple of the {num_hosts} hosts")
-    rows = _rows(task, split, config, vocabulary, num_classes, 0, training=False)
-    batches = rows.batch(batch_size, drop_remainder=False).prefetch(2)
-    if max_batches is not None:
-        batches = batches.take(max_batches)
-    mine = slice(*(np.array([0, 1]) + jax.process_index()) * (batch_size // num_hosts))
+    hosts = jax.process_count()
+    if batch_size % hosts:
+        raise ConfigError(f"evaluation batch size {batch_size} is not a multiple of the {hosts} hosts")
+    shared = num_shards % hosts == 0
+    shards = _shards_of_this_host(num_shards) if shared else range(num_shards)
+    size = batch_size // num_shards
+    iterators = []
+    for shard in shards:
+        rows = _rows(task, split, config, vocabulary, num_classes, shard, num_shards, training=False)
+        iterators.append(rows.batch(size, drop_remainder=False).prefetch(2).as_numpy_iterator())
+    mine = slice(None) if shared else slice(*(np.array([0, 1]) + jax.process_index()) * (batch_size // hosts))
+    spec = rows.element_spec
     try:
-        for batch in batches.as_numpy_iterator():
-            missing = batch_size - len(batch["decoder_target_tokens"])
-            yield {name: np.pad(rows, ((0, missing), (0, 0)))[mine] for name, rows in batch.items()}
+        for _ in itertools.count() if max_batches is None else range(max_batches):
+            parts = [next(iterator, None) for iterator in iterators]
+            if not processes.any_of(any(part is not None for part in parts)):
+                return
+            padded = [{name: _padded(part, name, size, spec) for name in spec} for part in parts]
+            yield {name: np.concatenate([part[name] for part in padded])[mine] for name in spec}
     except tf.errors.InvalidArgumentError as error:
         raise _unreadable(config.task, error) from None
+
+
+def _padded(part: Batch | None, name: str, size: int, spec: Mapping[str, tf.TensorSpec]) -> np.ndarray:
+    """A feature of `size` rows, of which those after the last of `part` are empty."""
+    if part is None:
+        return np.zeros((size, *spec[name].shape), spec[name].dtype.as_numpy_dtype)
+    return np.pad(part[name], ((0, size - len(part[name])), (0, 0)))
 
 
 def _rows(
@@ -152,6 +171,7 @@ def _rows(
     vocabulary: Vocabulary,
     num_classes: int | None,
     shard: int,
+    num_shards: int,
     *,
     training: bool,
 ) -> tf.data.Dataset:
@@ -162,10 +182,10 @@ def _rows(
         task,
         split,
         lengths={"inputs": config.input_length, "targets": config.max_chunk_length},
-        num_shards=config.shards if training else 1,
+        num_shards=num_shards,
         seed=config.seed if training else 0,
         training=training,
-        reading=Reading(shard, per_step / config.shards if training else None, config.pack, provenance=False),
+        reading=Reading(shard, per_step / num_shards if training else None, config.pack, provenance=False),
     )
     converter = DenoisingFeatureConverter(
         pack=config.pack, bos_id=vocabulary.start_id, num_classes=num_classes

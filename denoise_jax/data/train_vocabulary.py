@@ -5,6 +5,7 @@ from pathlib import Path
 
 from denoise_jax.data import registry
 from denoise_jax.errors import DataError, UserError
+from denoise_jax.paths import to_path
 from denoise_jax.vocabulary.base import Vocabulary
 from denoise_jax.vocabulary.training import train_sentencepiece
 
@@ -45,7 +46,7 @@ def train_vocabulary(
         raise UserError(
             f"size={size} leaves no room for text next to the reserved ids and sentinels={sentinels}"
         )
-    if Path(folder).exists() and not Path(folder).is_dir():
+    if to_path(folder).exists() and not to_path(folder).is_dir():
         raise UserError(f"{folder} is a file; name a folder for the vocabulary")
     texts = _texts_of_files(files)
     if task is not None:
@@ -65,6 +66,6 @@ def train_vocabulary(
 def _texts_of_files(files: Sequence[str | Path]) -> Iterator[str]:
     for file in files:
         try:
-            yield Path(file).read_text(encoding="utf-8")
+            yield to_path(file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"cannot read {file} as UTF-8 text: {error}") from None

@@ -1,7 +1,8 @@
 """Loss and accuracy on a split with fixed noise, for each kind of target token."""
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -17,6 +18,7 @@ from denoise_jax.evaluation.metrics import metrics_for
 from denoise_jax.files import write_atomically
 from denoise_jax.model.batch import BATCH
 from denoise_jax.parallel.mesh import padded_batch_size
+from denoise_jax.parallel.processes import is_first
 from denoise_jax.parallel.sharding import global_batch
 from denoise_jax.runs.load_model import LoadedModel
 from denoise_jax.vocabulary.base import Vocabulary
@@ -54,7 +56,7 @@ def evaluate(
     model = opened.model
     evaluator = Evaluator(model.config, model.vocabulary, model.mesh)
     result = {"step": model.step, **evaluator.measure(model.params, opened.split, max_batches)}
-    if max_batches is None and (file := opened.result_file(".json")):
+    if is_first() and max_batches is None and (file := opened.result_file(".json")):
         write_atomically(file, json.dumps(result, indent=2) + "\n")
     return result
 
@@ -64,14 +66,25 @@ class Evaluator:
 
     def __init__(self, config: Config, vocabulary: Vocabulary, mesh: Mesh):
         self._config, self._vocabulary, self._mesh = config, vocabulary, mesh
-        self._batch_size = padded_batch_size(mesh, config.evaluation.batch_size or config.data.batch_size)
+        rows = config.evaluation.batch_size or config.data.batch_size
+        # Independent of the hosts and the mesh, since the noise depends on it.
+        self._num_shards = math.gcd(config.data.shards, rows)
+        self._batch_size = padded_batch_size(mesh, rows, self._num_shards)
         self._metrics = metrics_for(config.model)
         self._step = make_evaluation_step(config.model, self._metrics, mesh)
 
-    def measure(self, params: Mapping, split: str, max_batches: int | None = None) -> dict:
-        """One pass over `split`, or over its first `max_batches` batches.
+    def measure(
+        self,
+        params: Mapping,
+        split: str,
+        max_batches: int | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> dict | None:
+        """One pass over `split`, or over its first `max_batches` batches; each host reads its data shards.
 
         Returns:
+          None if `stopping()`, which is called before each batch, was true.
+
           `split`, and for a model that predicts tokens: `loss` (nats per target token), `perplexity`,
           `tokens`, `visible_accuracy`, `hidden_accuracy`, `baseline_accuracy` (of always guessing the most
           frequent hidden token of this very split), `hidden_loss`; `visible` and `hidden`, each an object
@@ -93,9 +106,12 @@ class Evaluator:
             self._batch_size,
             max_batches,
             num_classes=self._config.model.num_classes,
+            num_shards=self._num_shards,
         )
         totals = None
         for batch in batches:
+            if stopping():
+                return None
             rows = global_batch({name: batch[name] for name in BATCH}, self._mesh)
             sums = jax.device_get(self._step(params, rows))
             # In float64, counts stay exact beyond 2^24 tokens.

@@ -24,6 +24,7 @@ from denoise_jax.generation.prompts import generate_ids
 from denoise_jax.model.batch import MODEL_INPUTS
 from denoise_jax.model.transformer import bind_params
 from denoise_jax.parallel.mesh import padded_batch_size
+from denoise_jax.parallel.processes import is_first
 from denoise_jax.parallel.sharding import global_batch
 from denoise_jax.runs.load_model import LoadedModel
 
@@ -95,7 +96,7 @@ def predict(
     result = {"step": model.step, "task": found.name, "split": opened.split, "examples": len(predictions)}
     result |= _task_metrics(found, predictions)
     part = "" if max_examples is None else f"-first-{max_examples}"
-    if file := opened.result_file(f"{part}-predictions.jsonl"):
+    if is_first() and (file := opened.result_file(f"{part}-predictions.jsonl")):
         lines = [json.dumps(dataclasses.asdict(item), ensure_ascii=False) + "\n" for item in predictions]
         write_atomically(file, "".join(lines))
         if max_examples is None:

@@ -15,6 +15,7 @@ from denoise_jax.interop.model_config import CONFIG, special_ids, write_model_co
 from denoise_jax.interop.safetensors_files import DTYPES, write
 from denoise_jax.interop.tokenizer_export import tokenizer_files
 from denoise_jax.interop.weights import tensor_sizes, tensors
+from denoise_jax.paths import to_path
 from denoise_jax.runs.load_model import LoadedModel, load_model
 
 
@@ -55,7 +56,7 @@ def export_folder(
       CheckpointError: no such checkpoint, a damaged one, or a value that `dtype` cannot represent.
       DataError: a vocabulary that cannot be written as tokenizer files.
     """
-    folder = Path(folder)
+    folder = to_path(folder)
     if not max_shard_size > 0:
         raise ConfigError(f"max_shard_size={max_shard_size} must be above 0")
     if dtype not in DTYPES:

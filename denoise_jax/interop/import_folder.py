@@ -13,7 +13,7 @@ from denoise_jax.config import (
     OptimizerConfig,
     TrainingConfig,
 )
-from denoise_jax.files import atomic_folder, check_new_folder
+from denoise_jax.files import atomic_folder, check_new_folder, local_copy
 from denoise_jax.interop.generation_config import read_generation_config
 from denoise_jax.interop.model_config import (
     CONFIG,
@@ -27,6 +27,7 @@ from denoise_jax.interop.safetensors_files import TensorFiles
 from denoise_jax.interop.tensor_names import leaf_shapes
 from denoise_jax.interop.tokenizer_import import from_huggingface
 from denoise_jax.interop.weights import compute_dtype, read_params
+from denoise_jax.paths import to_path
 from denoise_jax.runs import run_folder
 from denoise_jax.runs.checkpoint import Checkpointer
 from denoise_jax.vocabulary.load import vocabulary_from_files
@@ -66,8 +67,15 @@ def import_folder(
       DataError: no tokenizer, or one that cannot be used.
       CheckpointError: missing or damaged files, or tensors that do not match config.json.
     """
-    folder, run = Path(folder), Path(run)
+    run = to_path(run)
     check_new_folder(run, "RUN")
+    with local_copy(to_path(folder)) as local:
+        return _import(local, run, resize_vocabulary, progress)
+
+
+def _import(
+    folder: Path, run: Path, resize_vocabulary: bool, progress: Callable[[int, int], None] | None
+) -> ImportSummary:
     values = read_json(folder / CONFIG)
     read_model_config(values, "float32")  # reject an unsupported architecture before anything else
     files = TensorFiles(folder)

@@ -1,8 +1,11 @@
 """The device mesh, with axes `data`, `fsdp` and `tensor`."""
 
+import math
 from collections.abc import Sequence
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from denoise_jax.config import ParallelConfig
@@ -16,7 +19,8 @@ def make_mesh(config: ParallelConfig, devices: Sequence[jax.Device] | None = Non
     """The mesh over `devices`, by default all of them.
 
     Raises:
-      ConfigError: the product of the axes is not the number of devices, or `tensor` spans processes.
+      ConfigError: the product of the axes is not the number of devices, `tensor` spans processes, or `fsdp`
+        and `tensor` do not fit into a TPU slice.
     """
     count = len(devices) if devices is not None else jax.device_count()
     others = config.fsdp * config.tensor
@@ -28,7 +32,14 @@ def make_mesh(config: ParallelConfig, devices: Sequence[jax.Device] | None = Non
         )
     # JAX's default is explicit axes; here the compiler propagates the shardings of sharding.py.
     axis_types = (AxisType.Auto,) * len(AXES)
-    mesh = jax.make_mesh((data, config.fsdp, config.tensor), AXES, axis_types=axis_types, devices=devices)
+    devices = jax.devices() if devices is None else devices
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices > 1:
+        arranged = _across_slices((data, config.fsdp, config.tensor), slices, devices)
+        mesh = Mesh(arranged, AXES, axis_types=axis_types)
+    else:
+        shape = data, config.fsdp, config.tensor
+        mesh = jax.make_mesh(shape, AXES, axis_types=axis_types, devices=devices)
     if any(len({device.process_index for device in group}) > 1 for row in mesh.devices for group in row):
         raise ConfigError(
             f"parallel.tensor={config.tensor} spans several processes, which read different rows; "
@@ -37,15 +48,27 @@ def make_mesh(config: ParallelConfig, devices: Sequence[jax.Device] | None = Non
     return mesh
 
 
+def _across_slices(shape: tuple[int, int, int], slices: int, devices: Sequence[jax.Device]) -> np.ndarray:
+    """Devices of several TPU slices [data, fsdp, tensor], of which only `data` crosses the slow network."""
+    data, fsdp, tensor = shape
+    if data % slices:
+        raise ConfigError(
+            f"parallel.data={data} is not a multiple of the {slices} slices, so fsdp x tensor does not fit "
+            "into one slice; lower parallel.fsdp or parallel.tensor"
+        )
+    within = data // slices, fsdp, tensor
+    return mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices)
+
+
 def batch_shards(mesh: Mesh) -> int:
     """Number of shards into which the rows of a batch are split."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def padded_batch_size(mesh: Mesh, rows: int) -> int:
-    """`rows` rounded up to a multiple of `batch_shards`."""
-    shards = batch_shards(mesh)
-    return -(-rows // shards) * shards
+def padded_batch_size(mesh: Mesh, rows: int, data_shards: int = 1) -> int:
+    """`rows` rounded up to a multiple of `batch_shards` and of `data_shards`."""
+    multiple = math.lcm(batch_shards(mesh), data_shards)
+    return -(-rows // multiple) * multiple
 
 
 def check_batch(mesh: Mesh, rows: int, field: str) -> None:

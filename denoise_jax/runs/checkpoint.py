@@ -18,7 +18,9 @@ from etils import epath
 
 from denoise_jax.config import Config, TrainingConfig
 from denoise_jax.errors import CheckpointError
+from denoise_jax.parallel.processes import is_first, together
 from denoise_jax.parallel.sharding import leaf_name
+from denoise_jax.paths import to_path
 from denoise_jax.runs.run_folder import CONFIG, VOCABULARY, parse_stored_config
 
 State = dict  # a train state, or the part of it that is restored: see training/state.py
@@ -101,9 +103,9 @@ class Checkpointer:
             "meta": ocp.JsonCheckpointHandler(),
         }
         self._manager = ocp.CheckpointManager(
-            epath.Path(folder).absolute(), options=options, item_handlers=handlers
+            epath.Path(to_path(folder)).absolute(), options=options, item_handlers=handlers
         )
-        self.folder = Path(folder)
+        self.folder = to_path(folder)
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
@@ -125,7 +127,7 @@ class Checkpointer:
         """
         self._wait()
         files = {_DATA_PREFIX + name: content for name, content in data.items()}
-        if jax.process_index() == 0:
+        if is_first():
             files[CONFIG] = (config.model_dump_json(indent=2) + "\n").encode()
             files |= {f"{VOCABULARY}/{name}": content for name, content in vocabulary.items()}
         items = ocp.args.Composite(
@@ -143,7 +145,7 @@ class Checkpointer:
           CheckpointError: a file is missing or has changed, or an earlier version wrote the checkpoint.
         """
         try:
-            files = self._manager.restore(step, args=ocp.args.Composite(files=FilesRestore())).files
+            files = FilesHandler().restore(epath.Path(self.folder / str(step) / "files"), FilesRestore())
             text = files[CONFIG]
         except (KeyError, ValueError, OSError) as error:
             raise CheckpointError(f"{self._path(step)} is not complete: {_first_line(error)}") from None
@@ -166,30 +168,35 @@ class Checkpointer:
           CheckpointError: it cannot be read, or a leaf has changed since it was saved. Orbax does not notice
             changed bytes, so the fingerprint of every leaf is compared.
         """
-        wanted = ocp.args.PyTreeRestore(
-            target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
-        )
-        try:
-            restored = self._manager.restore(
-                step, args=ocp.args.Composite(state=wanted, meta=ocp.args.JsonRestore())
-            )
-        except Exception as error:  # Orbax and TensorStore raise many kinds, even bare Exception
-            raise CheckpointError(f"{self._path(step)} cannot be read: {_first_line(error)}") from error
-        expected = restored.meta["fingerprints"]
-        changed = [
-            name for name, value in fingerprints(restored.state).items() if value != expected.get(name)
-        ]
+        state, expected = together(lambda: self._read(step, target))
+        changed = [name for name, value in fingerprints(state).items() if value != expected.get(name)]
         if changed:
             raise CheckpointError(
                 f"{self._path(step)} is damaged: {changed[0]} has changed since it was saved "
                 f"({len(changed)} of {len(expected)} arrays have)"
             )
-        return restored.state
+        return state
+
+    def _read(self, step: int, target: State) -> tuple[State, dict[str, int]]:
+        """The state as stored, and the fingerprints of its leaves.
+
+        The handlers are called directly: the manager's barriers would leave the other processes waiting if
+        only this one cannot read its part.
+        """
+        folder = epath.Path(self.folder / str(step)).absolute()
+        restore_args = ocp.checkpoint_utils.construct_restore_args(target)
+        wanted = ocp.args.PyTreeRestore(target, restore_args=restore_args, partial_restore=True)
+        try:
+            meta = ocp.JsonCheckpointHandler().restore(folder / "meta", args=ocp.args.JsonRestore())
+            state = ocp.PyTreeCheckpointHandler().restore(folder / "state", args=wanted)
+        except Exception as error:  # Orbax and TensorStore raise many kinds, even bare Exception
+            raise CheckpointError(f"{self._path(step)} cannot be read: {_first_line(error)}") from error
+        return state, meta["fingerprints"]
 
     def set_aside(self, step: int) -> None:
         """Renames a damaged checkpoint to `damaged-<step>`, so that the step can be saved again."""
-        if jax.process_index() == 0:
-            (self.folder / str(step)).rename(self.folder / f"damaged-{step}")
+        damaged = self.folder / str(step)
+        together(lambda: is_first() and damaged.rename(self.folder / f"damaged-{step}"))
         self._manager.reload()
 
     def close(self) -> None:

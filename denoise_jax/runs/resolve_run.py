@@ -7,6 +7,7 @@ from jax.sharding import Mesh
 
 from denoise_jax.config import Config
 from denoise_jax.errors import ConfigError, DataError
+from denoise_jax.paths import to_path
 from denoise_jax.runs.load_model import StoredCheckpoint, open_checkpoint
 from denoise_jax.runs.run_folder import existing_config, vocabulary_folder
 from denoise_jax.runs.warm_start import check_architecture, warm_start_config
@@ -68,7 +69,7 @@ def _load_vocabulary(path: str, folder: Path) -> Vocabulary:
         return load_vocabulary(path)
     except DataError:
         own = vocabulary_folder(folder)
-        if own is not None and not Path(path).exists():
+        if own is not None and not to_path(path).exists():
             return load_vocabulary(own)
         raise
 

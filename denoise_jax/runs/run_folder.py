@@ -1,16 +1,19 @@
 """A run folder: its configuration and vocabulary, and which configurations may resume it."""
 
 import fcntl
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-import jax
 from pydantic import ValidationError
 
 from denoise_jax.config import Config, differences, load_json
 from denoise_jax.errors import CheckpointError, ConfigError
 from denoise_jax.files import write_atomically
+from denoise_jax.parallel.processes import is_first, together
+from denoise_jax.paths import is_remote, to_path
+from denoise_jax.runs.lease import Lease
 
 LOCK, FINGERPRINT = ".lock", "fingerprint"
 CONFIG, VOCABULARY, CHECKPOINTS, PLOTS, EVAL = "config.json", "vocabulary", "checkpoints", "plots", "eval"
@@ -30,9 +33,10 @@ def read_config(folder: str | Path) -> Config:
     Raises:
       CheckpointError: not a run, or one written by an earlier version.
     """
-    file = Path(folder) / CONFIG
+    folder = to_path(folder)
+    file = folder / CONFIG
     if not file.exists():
-        file = (newest_files(Path(folder)) or Path(folder)) / CONFIG
+        file = (newest_files(folder) or folder) / CONFIG
     try:
         text = file.read_bytes()
     except FileNotFoundError:
@@ -79,7 +83,7 @@ def existing_config(folder: Path) -> Config | None:
 
 def prepare(
     folder: Path, config: Config, vocabulary: Mapping[str, bytes], fingerprint: str
-) -> tuple[list[str], IO | None]:
+) -> tuple[list[str], IO | Lease | None]:
     """Creates a run folder, or checks that `config` may resume the run in it and records `config` there.
 
     Args:
@@ -92,13 +96,15 @@ def prepare(
 
     Raises:
       ConfigError: the folder holds something else, a field differs that must not, the run is already past
-        `training.num_steps`, or another process is training in it. Nothing is written in these cases.
+        `training.num_steps`, or another process is training in it: nothing is written in these cases. Or the
+        hosts do not share the folder.
     """
-    _check(folder, config, fingerprint)
-    lock = _lock(folder)
-    changes = _check(folder, config, fingerprint)  # again: another process may have had the lock until now
-    if jax.process_index() == 0:
-        record(folder, config, vocabulary, fingerprint)
+    together(lambda: _check(folder, config, fingerprint))
+    lock = together(lambda: _lock(folder))
+    # Again: another run may have had the lock until now.
+    changes = together(lambda: _check(folder, config, fingerprint))
+    together(lambda: is_first() and record(folder, config, vocabulary, fingerprint))
+    together(lambda: _check_shared(folder))
     return changes, lock
 
 
@@ -129,15 +135,26 @@ def vocabulary_folder(folder: Path) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_dir()), None)
 
 
+def _check_shared(folder: Path) -> None:
+    if not (folder / CONFIG).exists():
+        raise ConfigError(
+            f"workdir {folder} is not shared: this host does not see what the first one has written; use a "
+            "bucket (gs://...) or a file system that all hosts mount"
+        )
+
+
 def _check(folder: Path, config: Config, fingerprint: str) -> list[str]:
     old = existing_config(folder)
     return _check_same_run(folder, old, config, fingerprint) if old else _check_empty(folder)
 
 
-def _lock(folder: Path) -> IO | None:
-    """Locks the run for this process, until the file is closed or the process ends in any way."""
-    if jax.process_index() != 0:
+def _lock(folder: Path) -> IO | Lease | None:
+    """Locks the run for this process, until the lock is closed or the process ends in any way."""
+    if not is_first():
         return None
+    if is_remote(folder):
+        # Without conditional writes, as in s3://, there is no lock.
+        return Lease(folder / LOCK) if os.fspath(folder).startswith("gs://") else None
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / LOCK).open("w")
     try:

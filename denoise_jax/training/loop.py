@@ -4,6 +4,7 @@ Step n means n updates done. A checkpoint at n therefore holds the data position
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,20 +19,24 @@ from denoise_jax.data.loader import TrainLoader
 from denoise_jax.errors import CheckpointError, DataError, UserError
 from denoise_jax.evaluation.metrics import describe, measured_scalars
 from denoise_jax.model.batch import BATCH, abstract_batch
+from denoise_jax.parallel import processes
 from denoise_jax.parallel.mesh import BATCH_AXES
+from denoise_jax.parallel.processes import is_first, together
 from denoise_jax.parallel.sharding import global_batch
 from denoise_jax.runs.checkpoint import Checkpointer
 from denoise_jax.runs.run_folder import CHECKPOINTS
+from denoise_jax.training.log_folder import LogFolder
 from denoise_jax.training.log_interval import LogInterval
 from denoise_jax.training.optimizer import make_optimizer, make_schedule
 from denoise_jax.training.preemption import StopSignal
 from denoise_jax.training.progress import RunProgress
 from denoise_jax.training.state import State, abstract_state, count_parameters, create_state
 from denoise_jax.training.step import make_train_step
-from denoise_jax.training.writers import open_writers, write_all
+from denoise_jax.training.writers import JSONL, open_writers, read_lines, write_all
 from denoise_jax.vocabulary.base import Vocabulary
 
-Validate = Callable[[Mapping], dict]  # parameters → the result of `Evaluator.measure`
+# (parameters, whether to stop) → the result of `Evaluator.measure`
+Validate = Callable[[Mapping, Callable[[], bool]], dict | None]
 
 
 class Trainer:
@@ -55,7 +60,7 @@ class Trainer:
         initial_params: Callable[[], Mapping] | None = None,
     ):
         self.config, self.mesh, self.validate = config, mesh, validate
-        self.console = console if jax.process_index() == 0 else Console(quiet=True)
+        self.console = console if is_first() else Console(quiet=True)
         self.vocabulary_files = vocabulary.files()
         self.schedule = jax.jit(make_schedule(config.optimizer, config.training.num_steps))
         optimizer = make_optimizer(config.optimizer, config.training.num_steps)
@@ -67,12 +72,14 @@ class Trainer:
         )
         self.first_step = self.step = int(self.state["step"])
         self.train_step = self._compile(make_train_step(config, optimizer, mesh, target), target)
-        self.writers = open_writers(folder, config, self.first_step)
+        self.logs = LogFolder(folder, copied=(JSONL,))
+        self.writers = open_writers(self.logs.path, folder, config, self.first_step)
         self.pending: dict[str, jax.Array] | None = None  # metrics of the last dispatched step
         self.interval = LogInterval()
 
-    def run(self) -> bool:
-        """Trains to `training.num_steps`; False if asked to stop earlier. Either way a checkpoint is saved.
+    def run(self, stop: StopSignal) -> bool:
+        """Trains to `training.num_steps`; False if asked to stop earlier. Either way a checkpoint is saved,
+        unless no step has been done.
 
         Raises:
           NonFiniteLoss: the loss or the gradient is not finite; no such state is saved.
@@ -81,14 +88,17 @@ class Trainer:
         progress = RunProgress(self.console, self.first_step, settings.num_steps)
         # Transfers between host and device must be explicit: a hidden one would stall every step.
         guard = jax.transfer_guard("disallow")
-        with contextlib.closing(self), progress, StopSignal() as stop, guard:
+        missed = self._missed_validation()
+        with contextlib.closing(self), progress, guard:
             while True:
                 complete = self.step == settings.num_steps
-                stopping = complete or stop.requested(self.step)
+                stopping = stop.requested() and not complete
                 at_end = complete and settings.evaluate_every and self.step > self.first_step
-                if self._due(settings.evaluate_every) or at_end:
-                    self._validate(progress)
-                if self._due(settings.save_every) or stopping:
+                if not stopping and (self._due(settings.evaluate_every) or at_end or missed):
+                    stopping = not self._validate(progress, stop)
+                    missed = False
+                stopping = stopping or complete
+                if self._due(settings.save_every) or (stopping and self.step > self.first_step):
                     self._save(progress)
                 if stopping:
                     return complete
@@ -96,6 +106,15 @@ class Trainer:
                     self.state, metrics = self.train_step(self.state, self._next_batch())
                 self._settle(progress)  # reads the previous step's metrics while this step runs
                 self.step, self.pending = self.step + 1, metrics
+
+    def _missed_validation(self) -> bool:
+        """Whether the run was stopped between the step that it resumes from and its validation."""
+        every, step = self.config.training.evaluate_every, self.first_step
+        if not (every and step and step % every == 0):
+            return False
+        lines = read_lines(self.logs.path / JSONL) if is_first() else []
+        missing = not any(line["step"] == step and "validation/loss" in line for line in lines)
+        return processes.any_of(is_first() and missing)
 
     def _due(self, every: int) -> bool:
         """Whether something that happens every `every` steps is due; never at the step resumed from."""
@@ -117,16 +136,21 @@ class Trainer:
             last_update = jax.device_put(np.float32(self.step - 1))
             values = self.interval.values(float(jax.device_get(self.schedule(last_update))))
             write_all(self.writers, self.step, values)
+            self.logs.sync()
             progress.show_metrics(self.step, values)
             self.interval = LogInterval()
 
-    def _validate(self, progress: RunProgress) -> None:
+    def _validate(self, progress: RunProgress, stop: StopSignal) -> bool:
+        """False if it was asked to stop before the end."""
         self._settle(progress)
         with self.interval.paused():
-            result = self.validate(self.state["params"])
+            result = self.validate(self.state["params"], stop.requested)
+        if result is None:
+            return False
         scalars = measured_scalars(result)
         write_all(self.writers, self.step, {f"validation/{s.key}": value for s, value in scalars.items()})
         progress.say(f"step {self.step}: validation {describe(result)}")
+        return True
 
     def _save(self, progress: RunProgress) -> None:
         # Settling first keeps states that are not finite from being saved; logging now gives a resumed run
@@ -144,7 +168,7 @@ class Trainer:
         for step in reversed(self.checkpoints.steps()):
             try:
                 state = self.checkpoints.restore(step, target)
-                self.loader.restore(self.checkpoints.contents(step).data)
+                together(functools.partial(self._restore_data, step))
             except (CheckpointError, DataError) as error:
                 unusable[step] = error
                 continue
@@ -157,6 +181,9 @@ class Trainer:
         if unusable:
             raise CheckpointError(f"no checkpoint can be used: {'; '.join(map(str, unusable.values()))}")
         return None
+
+    def _restore_data(self, step: int) -> None:
+        self.loader.restore(self.checkpoints.contents(step).data)
 
     def _compile(self, train_step: Callable, target: State) -> Callable:
         self.console.print(
@@ -172,3 +199,4 @@ class Trainer:
         for writer in self.writers:
             writer.close()
         self.checkpoints.close()
+        self.logs.sync()

@@ -7,6 +7,8 @@ from denoise_jax.evaluation.metrics import metrics_for
 from denoise_jax.runs.run_folder import PLOTS
 from denoise_jax.training.writers import JSONL, read_lines
 
+LOSS = "loss.png"
+
 Series = tuple[list[int], list[float]]  # steps, values
 
 
@@ -38,7 +40,7 @@ def plot_metrics(folder: Path, config: Config) -> Path | None:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize=8)
-    file = folder / PLOTS / "loss.png"
+    file = folder / PLOTS / LOSS
     file.parent.mkdir(exist_ok=True)
     figure.savefig(file, dpi=110)
     return file

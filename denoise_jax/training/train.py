@@ -2,23 +2,29 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
 from rich.console import Console
 
+from denoise_jax import __version__
 from denoise_jax.config import Config
 from denoise_jax.data import registry
 from denoise_jax.data.finetuning import check_classes
 from denoise_jax.evaluation.evaluate import Evaluator
+from denoise_jax.parallel import processes
 from denoise_jax.parallel.mesh import check_batch, make_mesh
+from denoise_jax.parallel.processes import is_first, together
+from denoise_jax.paths import to_path
 from denoise_jax.runs import run_folder
 from denoise_jax.runs.resolve_run import ResolvedRun, resolve_run
+from denoise_jax.runs.run_folder import PLOTS
 from denoise_jax.runs.warm_start import abstract_params
 from denoise_jax.training.loop import Trainer
-from denoise_jax.training.plots import plot_metrics
+from denoise_jax.training.plots import LOSS, plot_metrics
+from denoise_jax.training.preemption import StopSignal
 from denoise_jax.vocabulary.load import load_vocabulary
 
 
@@ -35,7 +41,8 @@ class TrainResult:
 def train(config: Config, workdir: str | Path, *, console: Console | None = None) -> TrainResult:
     """Trains `config` in the run folder `workdir`, or resumes the run in it.
 
-    Ctrl-C and SIGTERM save a checkpoint and stop at the next step.
+    Ctrl-C and SIGTERM save a checkpoint and stop at the next step; while nothing has been done yet, they end
+    the process. With several processes (see `parallel/processes.py`), all call this function alike.
 
     Args:
       config: `model.vocab_size` and, for a warm start, the architecture are filled in.
@@ -46,22 +53,40 @@ def train(config: Config, workdir: str | Path, *, console: Console | None = None
         that can be checked is checked before anything is written or compiled.
       NonFiniteLoss: the loss or the gradient is not finite.
     """
-    folder, console = Path(workdir), console or Console()
-    run = resolve_run(config, folder)
-    config = run.config
-    mesh = _check(config)
-    changes, lock = run_folder.prepare(folder, config, run.vocabulary.files(), run.vocabulary.fingerprint())
-    with lock or contextlib.nullcontext():
-        for change in changes:
-            console.print(f"changed since the run started: {change}", highlight=False)
-        # From here on the run depends on its own copy.
-        run = dataclasses.replace(run, vocabulary=load_vocabulary(folder / run_folder.VOCABULARY))
-        trainer = _make_trainer(run, folder, mesh, console)
-        complete = trainer.run()
-        plot = plot_metrics(folder, config) if jax.process_index() == 0 else None
+    folder = to_path(workdir)
+    console = (console or Console()) if is_first() else Console(quiet=True)
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(StopSignal())
+        with stop.nothing_to_save(stack.close):
+            run = together(lambda: resolve_run(config, folder))
+            mesh = together(lambda: _check(run.config))
+            _check_agreement(run)
+            identity = run.vocabulary.files(), run.vocabulary.fingerprint()
+            changes, lock = run_folder.prepare(folder, run.config, *identity)
+            stack.enter_context(contextlib.closing(lock) if lock else contextlib.nullcontext())
+            for change in changes:
+                console.print(f"changed since the run started: {change}", highlight=False)
+            # From here on the run depends on its own copy.
+            run = dataclasses.replace(run, vocabulary=load_vocabulary(folder / run_folder.VOCABULARY))
+            trainer = _make_trainer(run, folder, mesh, console)
+        stack.enter_context(contextlib.closing(trainer.logs))
+        complete = trainer.run(stop)
+        plotted = is_first() and plot_metrics(trainer.logs.path, run.config)
+    plot = folder / PLOTS / LOSS if plotted else None
     end, curves = "done" if complete else "stopped", f"; loss curve in {plot}" if plot else ""
-    trainer.console.print(f"{end} at step {trainer.step}{curves}", highlight=False, soft_wrap=True)
+    console.print(f"{end} at step {trainer.step}{curves}", highlight=False, soft_wrap=True)
     return TrainResult(folder, trainer.step, complete, plot)
+
+
+def _check_agreement(run: ResolvedRun) -> None:
+    """ConfigError, naming the field, if the processes were started with different settings or code."""
+    values = {"the vocabulary": run.vocabulary.fingerprint(), "the version of denoise_jax": __version__}
+    values |= {"the version of JAX": jax.__version__}
+    settings = run.config.model_dump(mode="json")
+    for section, fields in settings.items():
+        named = fields.items() if isinstance(fields, dict) else [(None, fields)]
+        values |= {f"{section}.{field}" if field else section: repr(value) for field, value in named}
+    processes.check_agreement(values)
 
 
 def _check(config: Config) -> Mesh:
@@ -81,8 +106,9 @@ def _make_trainer(run: ResolvedRun, folder: Path, mesh: Mesh, console: Console) 
     config = run.config
     evaluator = Evaluator(config, run.vocabulary, mesh)
 
-    def validate(params: Mapping) -> dict:
-        return evaluator.measure(params, config.evaluation.validation_split, config.evaluation.max_batches)
+    def validate(params: Mapping, stopping: Callable[[], bool]) -> dict | None:
+        settings = config.evaluation
+        return evaluator.measure(params, settings.validation_split, settings.max_batches, stopping)
 
     def initial_params() -> Mapping:
         params, step = run.initial_params(mesh)

@@ -2,15 +2,15 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import jax
-
 from denoise_jax.config import Config
 from denoise_jax.errors import ConfigError
 from denoise_jax.files import write_atomically
+from denoise_jax.parallel.processes import is_first
 
 JSONL = "metrics.jsonl"
 
@@ -65,10 +65,10 @@ class TensorBoardWriter:
 class WandbWriter:
     """Weights & Biases; resuming a folder continues its run there."""
 
-    def __init__(self, folder: Path, config: Config):
+    def __init__(self, folder: Path, run: Path, config: Config):
         wandb = _optional("wandb")
         settings = {"project": "denoise_jax", "name": config.name, "dir": str(folder), "resume": "allow"}
-        identity = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+        identity = hashlib.sha256(os.fspath(run.absolute()).encode()).hexdigest()[:16]
         self._run = wandb.init(config=config.model_dump(), id=identity, **settings)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -83,10 +83,10 @@ class WandbWriter:
 class MlflowWriter:
     """MLflow, under the experiment `denoise_jax`."""
 
-    def __init__(self, folder: Path, config: Config):
+    def __init__(self, run: Path, config: Config):
         self._mlflow = _optional("mlflow")
         self._mlflow.set_experiment("denoise_jax")
-        self._mlflow.start_run(run_name=f"{config.name} {folder.resolve().name}")
+        self._mlflow.start_run(run_name=f"{config.name} {run.absolute().name}")
         self._mlflow.log_dict(config.model_dump(mode="json"), "config.json")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -98,14 +98,19 @@ class MlflowWriter:
         self._mlflow.end_run()
 
 
-def open_writers(folder: Path, config: Config, resume_step: int) -> list[Writer]:
-    """metrics.jsonl and the writers in `training.writers`; none on all but the first process."""
-    if jax.process_index() != 0:
+def open_writers(folder: Path, run: Path, config: Config, resume_step: int) -> list[Writer]:
+    """metrics.jsonl and the writers in `training.writers`; none on all but the first process.
+
+    Args:
+      folder: a local folder, for the files.
+      run: the run folder, by which services know the run.
+    """
+    if not is_first():
         return []
     make = {
         "tensorboard": lambda: TensorBoardWriter(folder / "tensorboard", resume_step),
-        "wandb": lambda: WandbWriter(folder, config),
-        "mlflow": lambda: MlflowWriter(folder, config),
+        "wandb": lambda: WandbWriter(folder, run, config),
+        "mlflow": lambda: MlflowWriter(run, config),
     }
     others = [make[name]() for name in config.training.writers]
     return [JsonlWriter(folder / JSONL, resume_step), *others]

@@ -3,7 +3,6 @@
 import functools
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import seqio
@@ -29,12 +28,12 @@ class SeqioVocabulary(seqio.Vocabulary):
 
     def __init__(self, vocabulary: Vocabulary | str | os.PathLike):
         super().__init__()
-        self._source = vocabulary if isinstance(vocabulary, Vocabulary) else Path(vocabulary)
+        self._source = vocabulary if isinstance(vocabulary, Vocabulary) else os.fspath(vocabulary)
 
     @property
     def vocabulary(self) -> Vocabulary:
         """The adapted vocabulary; DataError if it has to be read first and cannot be."""
-        if isinstance(self._source, Path):
+        if isinstance(self._source, str):
             self._source = load_vocabulary(self._source)
         return self._source
 
@@ -99,7 +98,7 @@ class SeqioVocabulary(seqio.Vocabulary):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SeqioVocabulary):
             return False
-        if isinstance(self._source, Path) and self._source == other._source:
+        if isinstance(self._source, str) and self._source == other._source:
             return True
         return self.vocabulary == other.vocabulary
 

@@ -9,6 +9,7 @@ import sentencepiece
 
 from denoise_jax.errors import DataError
 from denoise_jax.files import write_atomically
+from denoise_jax.paths import to_path
 from denoise_jax.vocabulary.base import (
     BOS_ID,
     EOS_ID,
@@ -100,5 +101,5 @@ def train_sentencepiece(
     info = {"size": size, "model_type": model_type, "control_symbols": symbols, **counts}
     files = {MODEL_FILE: model.getvalue(), INFO_FILE: (json.dumps(info, indent=2) + "\n").encode()}
     for name, content in files.items():
-        write_atomically(Path(folder) / name, content)
+        write_atomically(to_path(folder) / name, content)
     return SentencePieceVocabulary(files, str(folder))
