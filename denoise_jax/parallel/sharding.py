@@ -88,7 +88,8 @@ def leaf_name(path) -> str:
 def global_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Global arrays, with rows sharded over `data` and `fsdp`, from this host's rows of a batch."""
     sharding = NamedSharding(mesh, P(BATCH_AXES))
-    return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
+    with jax.transfer_guard_host_to_device("allow"):  # with several processes, JAX counts it as implicit
+        return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
 
 
 def _axes(entry) -> tuple[str, ...]:
