@@ -36,6 +36,11 @@ def is_remote(path: os.PathLike) -> bool:
     return "://" in os.fspath(path)
 
 
+def absolute(path: Path) -> Path:
+    """`path.absolute()`, which for one in a bucket would be a local path below the working directory."""
+    return path if is_remote(path) else path.absolute()
+
+
 def _bucket_path(text: str) -> Path:
     import fsspec
     from etils import epath

@@ -27,7 +27,7 @@ from denoise_jax.interop.safetensors_files import TensorFiles
 from denoise_jax.interop.tensor_names import leaf_shapes
 from denoise_jax.interop.tokenizer_import import from_huggingface
 from denoise_jax.interop.weights import compute_dtype, read_params
-from denoise_jax.paths import to_path
+from denoise_jax.paths import absolute, to_path
 from denoise_jax.runs import run_folder
 from denoise_jax.runs.checkpoint import Checkpointer
 from denoise_jax.vocabulary.load import vocabulary_from_files
@@ -104,7 +104,7 @@ def _import(
 def _run_config(run: Path, model: ModelConfig, generation: GenerationConfig) -> Config:
     """A complete configuration. Nothing is trained in this run, so the training fields are placeholders."""
     return Config(
-        name=run.absolute().name,
+        name=absolute(run).name,
         model=model,
         data=DataConfig(
             vocabulary=str(run / run_folder.VOCABULARY),

@@ -20,7 +20,7 @@ from denoise_jax.config import Config, TrainingConfig
 from denoise_jax.errors import CheckpointError
 from denoise_jax.parallel.processes import is_first, together
 from denoise_jax.parallel.sharding import leaf_name
-from denoise_jax.paths import to_path
+from denoise_jax.paths import absolute, to_path
 from denoise_jax.runs.run_folder import CONFIG, VOCABULARY, parse_stored_config
 
 State = dict  # a train state, or the part of it that is restored: see training/state.py
@@ -103,7 +103,7 @@ class Checkpointer:
             "meta": ocp.JsonCheckpointHandler(),
         }
         self._manager = ocp.CheckpointManager(
-            epath.Path(to_path(folder)).absolute(), options=options, item_handlers=handlers
+            epath.Path(absolute(to_path(folder))), options=options, item_handlers=handlers
         )
         self.folder = to_path(folder)
 
@@ -183,7 +183,7 @@ class Checkpointer:
         The handlers are called directly: the manager's barriers would leave the other processes waiting if
         only this one cannot read its part.
         """
-        folder = epath.Path(self.folder / str(step)).absolute()
+        folder = epath.Path(absolute(self.folder / str(step)))
         restore_args = ocp.checkpoint_utils.construct_restore_args(target)
         wanted = ocp.args.PyTreeRestore(target, restore_args=restore_args, partial_restore=True)
         try:

@@ -11,6 +11,7 @@ from denoise_jax.config import Config
 from denoise_jax.errors import ConfigError
 from denoise_jax.files import write_atomically
 from denoise_jax.parallel.processes import is_first
+from denoise_jax.paths import absolute
 
 JSONL = "metrics.jsonl"
 
@@ -68,7 +69,7 @@ class WandbWriter:
     def __init__(self, folder: Path, run: Path, config: Config):
         wandb = _optional("wandb")
         settings = {"project": "denoise_jax", "name": config.name, "dir": str(folder), "resume": "allow"}
-        identity = hashlib.sha256(os.fspath(run.absolute()).encode()).hexdigest()[:16]
+        identity = hashlib.sha256(os.fspath(absolute(run)).encode()).hexdigest()[:16]
         self._run = wandb.init(config=config.model_dump(), id=identity, **settings)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -86,7 +87,7 @@ class MlflowWriter:
     def __init__(self, run: Path, config: Config):
         self._mlflow = _optional("mlflow")
         self._mlflow.set_experiment("denoise_jax")
-        self._mlflow.start_run(run_name=f"{config.name} {run.absolute().name}")
+        self._mlflow.start_run(run_name=f"{config.name} {absolute(run).name}")
         self._mlflow.log_dict(config.model_dump(mode="json"), "config.json")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
