@@ -36,3 +36,4 @@ def test_axes_and_batches_that_do_not_fit_are_refused():
 def test_batches_are_padded_to_a_multiple_of_their_shards():
     mesh = make_mesh(ParallelConfig(data=2, fsdp=2, tensor=2))
     assert [padded_batch_size(mesh, rows) for rows in (1, 4, 5)] == [4, 4, 8]
+    assert [padded_batch_size(mesh, rows, data_shards=6) for rows in (1, 12, 13)] == [12, 12, 24]

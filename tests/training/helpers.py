@@ -17,6 +17,7 @@ from denoise_jax.parallel.sharding import global_batch
 from denoise_jax.runs import run_folder
 from denoise_jax.training.loop import Trainer
 from denoise_jax.training.optimizer import make_optimizer
+from denoise_jax.training.preemption import StopSignal
 from denoise_jax.training.state import abstract_state, create_state
 from denoise_jax.training.step import make_train_step
 from denoise_jax.vocabulary.load import load_vocabulary
@@ -65,7 +66,13 @@ def compiled_step(config: Config) -> Compiled:
     return Compiled(config, mesh, make_train_step(config, optimizer, mesh, target), state, target)
 
 
-def make_trainer(config: Config, folder: Path, validate=lambda params: {}) -> Trainer:
+def run_trainer(trainer: Trainer) -> bool:
+    """What `Trainer.run` returns, with signals handled as in `train`."""
+    with StopSignal() as stop:
+        return trainer.run(stop)
+
+
+def make_trainer(config: Config, folder: Path, validate=lambda params, stopping: {}) -> Trainer:
     """A trainer in a new or existing run folder; what it prints is in `trainer.console.file`."""
     vocabulary = load_vocabulary(config.data.vocabulary)
     _, lock = run_folder.prepare(folder, config, vocabulary.files(), vocabulary.fingerprint())

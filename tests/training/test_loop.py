@@ -17,7 +17,7 @@ from denoise_jax.training import loop
 from denoise_jax.training.log_interval import NonFiniteLoss
 from denoise_jax.training.optimizer import make_optimizer
 from denoise_jax.training.writers import read_lines
-from tests.training.helpers import make_trainer
+from tests.training.helpers import make_trainer, run_trainer
 
 RESULT = {"split": "validation", "loss": 1.0, "perplexity": 2.7, "tokens": 3, "visible_accuracy": 0.5}
 RESULT |= {"hidden_accuracy": 0.2, "baseline_accuracy": 0.1, "hidden_loss": 2.0, "visible": {"tokens": 2}}
@@ -37,12 +37,12 @@ def config(tiny_config):
 def uninterrupted(config, tmp_path_factory):
     """The folder of a complete run, and the trainer that made it."""
     folder = tmp_path_factory.mktemp("uninterrupted") / "run"
-    trainer = make_trainer(config, folder, lambda params: RESULT)
-    assert trainer.run()
+    trainer = make_trainer(config, folder, lambda params, stopping: RESULT)
+    assert run_trainer(trainer)
     return folder, trainer
 
 
-def _stop_and_measure(params) -> dict:
+def _stop_and_measure(params, stopping) -> dict:
     os.kill(os.getpid(), signal.SIGTERM)
     return RESULT
 
@@ -75,9 +75,9 @@ def _record_calls(trainer, monkeypatch) -> list[str]:
 
 def test_evaluate_then_save_then_fetch_then_update_then_log_the_previous_step(config, tmp_path, monkeypatch):
     config = config.replace(training={"evaluate_every": 2})
-    trainer = make_trainer(config, tmp_path, lambda params: RESULT)
+    trainer = make_trainer(config, tmp_path, lambda params, stopping: RESULT)
     events = _record_calls(trainer, monkeypatch)
-    assert trainer.run()
+    assert run_trainer(trainer)
     assert events == [
         *("fetch 0", "update 0"),
         *("fetch 1", "update 1", "log 1"),
@@ -92,10 +92,10 @@ def test_evaluate_then_save_then_fetch_then_update_then_log_the_previous_step(co
 def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(config, uninterrupted, tmp_path):
     folder, finished = uninterrupted
     first = make_trainer(config.replace(training={"save_every": 100}), tmp_path, _stop_and_measure)
-    assert not first.run()
-    second = make_trainer(config, tmp_path, lambda params: RESULT)
+    assert not run_trainer(first)
+    second = make_trainer(config, tmp_path, lambda params, stopping: RESULT)
     assert "resuming at step 4" in second.console.file.getvalue()
-    assert second.run()
+    assert run_trainer(second)
     jax.tree.map(np.testing.assert_array_equal, second.state, finished.state)
     assert _metrics(tmp_path) == _metrics(folder)
     assert [step for step, *_ in _metrics(tmp_path)] == [1, 2, 3, 4, 5, 6]
@@ -120,7 +120,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(config, tmp_pa
     monkeypatch.setattr(loop, "make_optimizer", exploding)
     config = config.replace(training={"save_every": 1, "evaluate_every": 0})
     with pytest.raises(NonFiniteLoss, match="step 4 gave loss ") as raised:
-        make_trainer(config, tmp_path).run()
+        run_trainer(make_trainer(config, tmp_path))
     assert "\n" not in str(raised.value)
     assert Checkpointer(tmp_path / "checkpoints", read_only=True).steps()[-1] == 3
 
@@ -128,19 +128,19 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(config, tmp_pa
 def test_a_signal_saves_a_checkpoint_and_stops(config, tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     trainer = make_trainer(config.replace(training={"save_every": 100}), tmp_path, _stop_and_measure)
-    assert not trainer.run()
+    assert not run_trainer(trainer)
     assert trainer.step == 4, "the step after the one during which the signal came"
     assert Checkpointer(tmp_path / "checkpoints", read_only=True).steps() == [4]
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_implicit_transfers_are_refused(config, tmp_path):
-    def validate(params):
+    def validate(params, stopping):
         return RESULT | {"loss": jnp.sum(params["embedding"]["tokens"]) * np.float32(2)}
 
     trainer = make_trainer(config.replace(training={"evaluate_every": 1}), tmp_path, validate)
     with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
-        trainer.run()
+        run_trainer(trainer)
 
 
 def test_without_a_usable_checkpoint_nothing_is_renamed(config, uninterrupted, tmp_path):

@@ -24,7 +24,7 @@ def test_a_resumed_run_writes_each_step_once(tmp_path):
 
 
 def test_the_configured_writers_are_opened(tmp_path, tiny_config):
-    opened = writers.open_writers(tmp_path, tiny_config, 0)
+    opened = writers.open_writers(tmp_path, tmp_path, tiny_config, 0)
     writers.write_all(opened, 1, {"train/loss": 2.5})
     for writer in opened:
         writer.close()
@@ -36,7 +36,7 @@ def test_the_configured_writers_are_opened(tmp_path, tiny_config):
 def test_wandb_logs_offline(tmp_path, tiny_config, monkeypatch):
     pytest.importorskip("wandb", reason="an optional extra")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    writer = writers.WandbWriter(tmp_path, tiny_config)
+    writer = writers.WandbWriter(tmp_path, tmp_path, tiny_config)
     writer.write(1, {"train/loss": 2.5})
     writer.close()
     (log,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
@@ -58,4 +58,4 @@ def test_mlflow_logs_to_a_folder(tmp_path, tiny_config, monkeypatch):
 def test_a_missing_library_is_reported(tmp_path, tiny_config, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
     with pytest.raises(ConfigError, match=r"wandb is not installed.*extra \[wandb\]"):
-        writers.open_writers(tmp_path, tiny_config.replace(training={"writers": ("wandb",)}), 0)
+        writers.open_writers(tmp_path, tmp_path, tiny_config.replace(training={"writers": ("wandb",)}), 0)
