@@ -6,6 +6,7 @@ Fixtures here serve several rooms; those of one room are in its folder.
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -88,6 +89,16 @@ def mbart_folder(tmp_path_factory: pytest.TempPathFactory, speeches: list[str]) 
 
     source = save_hf_folder(tmp_path_factory.mktemp("hf") / "mbart", mbart_tokenizer(speeches), "mbart")
     return save_imported(source, tmp_path_factory.mktemp("imported") / "mbart")
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """gs://pods, an empty bucket of a real object-store server on this machine, for subprocesses too."""
+    from tests.object_store import ObjectStore
+
+    with ObjectStore() as store:
+        os.environ.update(store.environment)
+        yield store.make_bucket("pods")
 
 
 @pytest.fixture(scope="session")

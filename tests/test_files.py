@@ -3,7 +3,8 @@
 import pytest
 
 from denoise_jax.errors import ConfigError
-from denoise_jax.files import atomic_folder, check_new_folder, write_atomically
+from denoise_jax.files import atomic_folder, check_new_folder, local_copy, write_atomically
+from denoise_jax.paths import to_path
 
 
 def test_a_file_is_replaced_and_its_folders_are_created(tmp_path):
@@ -52,3 +53,23 @@ def test_a_new_folder_is_missing_or_empty(tmp_path):
     for taken in (tmp_path, tmp_path / "file"):
         with pytest.raises(ConfigError, match=f"RUN {taken} exists and is not empty; choose another folder"):
             check_new_folder(taken, "RUN")
+
+
+def test_files_and_folders_in_a_bucket(bucket):
+    folder = to_path(bucket) / "files" / "folder"
+    check_new_folder(folder, "FOLDER")
+    with pytest.raises(ZeroDivisionError), atomic_folder(folder) as temporary:
+        (temporary / "file").write_text("content")
+        raise ZeroDivisionError
+    assert not folder.exists()
+    with atomic_folder(folder) as temporary:
+        (temporary / "sub").mkdir()
+        (temporary / "sub" / "file").write_bytes(b"\x00")
+        (temporary / "config.json").write_text("{}")
+    write_atomically(folder / "config.json", "naïve")
+    with local_copy(folder) as copy:
+        assert [file.name for file in copy.iterdir()] == ["config.json"]
+        assert (copy / "config.json").read_text(encoding="utf-8") == "naïve"
+    assert (folder / "sub" / "file").read_bytes() == b"\x00"
+    with pytest.raises(ConfigError, match="FOLDER gs://pods/files/folder exists and is not empty"):
+        check_new_folder(folder, "FOLDER")

@@ -51,7 +51,9 @@ class TensorBoardWriter:
     def __init__(self, folder: Path, resume_step: int):
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=resume_step + 1 if resume_step else None)
+        purge_step = resume_step + 1 if resume_step else None
+        # Without the suffix, two files of one second have the same name.
+        self._writer = SummaryWriter(str(folder), purge_step=purge_step, filename_suffix=f".{resume_step}")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds a scalar for each value."""
