@@ -24,9 +24,9 @@ class TrainArguments(ProcessArguments):
     config: Annotated[Config, tyro.conf.arg(name="")]
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], command: str = "train") -> int:
     """Trains; 0 also if asked to stop before the end, 1 if the loss is not finite."""
-    arguments = parse_with_config(TrainArguments, argv, "train")
+    arguments = parse_with_config(TrainArguments, argv, command)
     workdir = to_path(arguments.workdir)
     arguments.connect()
     with quiet():
@@ -39,6 +39,6 @@ def main(argv: list[str]) -> int:
     try:
         train(arguments.config, workdir)
     except NonFiniteLoss as error:
-        print(f"denoise-jax train: {error}", file=sys.stderr)
+        print(f"denoise-jax {command}: {error}", file=sys.stderr)
         return 1
     return 0

@@ -33,10 +33,7 @@ def read_config(folder: str | Path) -> Config:
     Raises:
       CheckpointError: not a run, or one written by an earlier version.
     """
-    folder = to_path(folder)
-    file = folder / CONFIG
-    if not file.exists():
-        file = (newest_files(folder) or folder) / CONFIG
+    file = stored_config_file(to_path(folder))
     try:
         text = file.read_bytes()
     except FileNotFoundError:
@@ -44,6 +41,17 @@ def read_config(folder: str | Path) -> Config:
             f"{folder} is not a run: it has no {CONFIG}; `denoise-jax train` starts one"
         ) from None
     return parse_stored_config(text, file)
+
+
+def stored_config_file(folder: Path) -> Path:
+    """The config.json of the run in `folder`, or of its newest checkpoint if that is lost."""
+    file = folder / CONFIG
+    return file if file.exists() else (newest_files(folder) or folder) / CONFIG
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `folder` holds a run, even if it has no checkpoint yet or has lost its config.json."""
+    return (folder / CONFIG).exists() or newest_files(folder) is not None
 
 
 def parse_stored_config(text: bytes, file: Path) -> Config:
@@ -70,7 +78,7 @@ def existing_config(folder: Path) -> Config | None:
       ConfigError: the folder holds imported weights, which have no optimizer state to resume from.
       CheckpointError: as for `read_config`.
     """
-    if not ((folder / CONFIG).exists() or newest_files(folder)):
+    if not is_run(folder):
         return None
     config = read_config(folder)
     if config.data.task is None:
@@ -99,10 +107,10 @@ def prepare(
         `training.num_steps`, or another process is training in it: nothing is written in these cases. Or the
         hosts do not share the folder.
     """
-    together(lambda: _check(folder, config, fingerprint))
+    together(lambda: check(folder, config, fingerprint))
     lock = together(lambda: _lock(folder))
     # Again: another run may have had the lock until now.
-    changes = together(lambda: _check(folder, config, fingerprint))
+    changes = together(lambda: check(folder, config, fingerprint))
     together(lambda: is_first() and record(folder, config, vocabulary, fingerprint))
     together(lambda: _check_shared(folder))
     return changes, lock
@@ -143,7 +151,8 @@ def _check_shared(folder: Path) -> None:
         )
 
 
-def _check(folder: Path, config: Config, fingerprint: str) -> list[str]:
+def check(folder: Path, config: Config, fingerprint: str) -> list[str]:
+    """One line for each changed field that is accepted; raises as `prepare` does, and writes nothing."""
     old = existing_config(folder)
     return _check_same_run(folder, old, config, fingerprint) if old else _check_empty(folder)
 

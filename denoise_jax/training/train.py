@@ -59,6 +59,8 @@ def train(config: Config, workdir: str | Path, *, console: Console | None = None
         stop = stack.enter_context(StopSignal())
         with stop.nothing_to_save(stack.close):
             run = together(lambda: resolve_run(config, folder))
+            if together(lambda: _is_finished(run, folder)):
+                return _report(console, folder, run.config.training.num_steps, complete=True)
             mesh = together(lambda: _check(run.config))
             _check_agreement(run)
             identity = run.vocabulary.files(), run.vocabulary.fingerprint()
@@ -71,11 +73,28 @@ def train(config: Config, workdir: str | Path, *, console: Console | None = None
             trainer = _make_trainer(run, folder, mesh, console)
         stack.enter_context(contextlib.closing(trainer.logs))
         complete = trainer.run(stop)
-        plotted = is_first() and plot_metrics(trainer.logs.path, run.config)
-    plot = folder / PLOTS / LOSS if plotted else None
+        if is_first():
+            plot_metrics(trainer.logs.path, run.config)
+    return _report(console, folder, trainer.step, complete=complete)
+
+
+def _is_finished(run: ResolvedRun, folder: Path) -> bool:
+    """Whether nothing is left to do: known from the names of the checkpoints, before data are opened.
+
+    The newest checkpoint is not read. If it is damaged, `denoise-jax checkpoints RUN --verify` shows it.
+    """
+    if run_folder.newest_step(folder) != run.config.training.num_steps:
+        return False
+    run_folder.check(folder, run.config, run.vocabulary.fingerprint())
+    return True
+
+
+def _report(console: Console, folder: Path, step: int, *, complete: bool) -> TrainResult:
+    plot = folder / PLOTS / LOSS
+    plot = plot if is_first() and plot.exists() else None
     end, curves = "done" if complete else "stopped", f"; loss curve in {plot}" if plot else ""
-    console.print(f"{end} at step {trainer.step}{curves}", highlight=False, soft_wrap=True)
-    return TrainResult(folder, trainer.step, complete, plot)
+    console.print(f"{end} at step {step}{curves}", highlight=False, soft_wrap=True)
+    return TrainResult(folder, step, complete, plot)
 
 
 def _check_agreement(run: ResolvedRun) -> None:

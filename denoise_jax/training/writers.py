@@ -12,8 +12,9 @@ from denoise_jax.errors import ConfigError
 from denoise_jax.files import write_atomically
 from denoise_jax.parallel.processes import is_first
 from denoise_jax.paths import absolute
+from denoise_jax.runs.list_runs import METRICS, parse_metrics
 
-JSONL = "metrics.jsonl"
+JSONL = METRICS
 
 
 class Writer(Protocol):
@@ -127,13 +128,7 @@ def write_all(writers: Sequence[Writer], step: int, values: Mapping[str, float])
 
 def read_lines(file: Path) -> list[dict]:
     """Lines of a metrics.jsonl, without a last line that a kill cut short."""
-    lines = []
-    for line in file.read_text().splitlines() if file.exists() else []:
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return lines
+    return parse_metrics(file.read_text()) if file.exists() else []
 
 
 def _optional(name: str):

@@ -50,6 +50,12 @@ def train(config: Config, folder: Path, run, **options) -> str:
     return run_command(["train", str(file), "--workdir", str(run)], **options)
 
 
+def finish(processes: list[subprocess.Popen]) -> tuple[list[int], list[str]]:
+    """The exit codes of processes, which must end within a minute, and what they printed."""
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    return [process.returncode for process in processes], outputs
+
+
 def start_two(
     config: Config, folder: Path, run, *, differing: tuple[str, ...] = ()
 ) -> list[subprocess.Popen]:

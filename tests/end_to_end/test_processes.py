@@ -1,6 +1,7 @@
 """Runs of several real processes with virtual devices: the same results, and nothing lost when one dies."""
 
 import json
+import shutil
 import signal
 import time
 
@@ -10,7 +11,7 @@ import pytest
 
 from denoise_jax.paths import to_path
 from denoise_jax.training.writers import read_lines
-from tests.end_to_end.helpers import assert_same_state, final_state, run_command, start_two, train
+from tests.end_to_end.helpers import assert_same_state, final_state, finish, run_command, start_two, train
 
 pytestmark = pytest.mark.slow
 
@@ -25,6 +26,7 @@ def config(tiny_config):
     return tiny_config.replace(
         model={"dropout": 0.1},
         data={"shards": 4},
+        optimizer={"schedule": "constant"},  # so that a shorter run is the beginning of a longer one
         training={"num_steps": STEPS, "log_every": 1, "save_every": 4, "evaluate_every": 6},
     )
 
@@ -76,13 +78,9 @@ def test_two_processes_train_as_one_does(config, on_one, on_two):
 @pytest.mark.parametrize(("first", "then"), [(ON_TWO, ON_ONE), (ON_ONE, ON_TWO)], ids=["2 to 1", "1 to 2"])
 def test_a_run_resumes_on_another_number_of_processes(config, on_one, tmp_path, first, then):
     run = tmp_path / "run"
-    half = config.replace(training={"num_steps": STEPS // 2}, optimizer={"schedule": "constant"})
-    whole = config.replace(optimizer={"schedule": "constant"})
-    train(half, tmp_path, run, **first)
-    train(whole, tmp_path, run, **then)
-    undisturbed = tmp_path / "undisturbed"
-    train(whole, tmp_path, undisturbed, **then)
-    assert_same_training(run, undisturbed)
+    train(config.replace(training={"num_steps": STEPS // 2}), tmp_path, run, **first)
+    train(config, tmp_path, run, **then)
+    assert_same_training(run, on_one)
 
 
 @pytest.mark.parametrize("victim", [0, 1], ids=["coordinator", "worker"])
@@ -91,7 +89,7 @@ def test_a_killed_process_ends_the_others_and_the_run_resumes(config, on_two, tm
     processes = start_two(config, tmp_path, run)
     wait_for(run / "checkpoints" / "4")
     processes[victim].kill()
-    codes = [process.wait(timeout=60) for process in processes]
+    codes, _ = finish(processes)
     assert codes[victim] == -signal.SIGKILL
     assert codes[1 - victim] not in (0, 1, 2), "to be started again"
     train(config, tmp_path, run, **ON_TWO)
@@ -104,36 +102,38 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(config, tmp_path):
     processes = start_two(config.replace(training={"num_steps": 4000}), tmp_path, run)
     wait_for(run / "checkpoints" / "4")
     processes[1].send_signal(signal.SIGTERM)
-    assert [process.wait(timeout=60) for process in processes] == [0, 0]
-    assert "stopped at step" in processes[0].stdout.read()
+    codes, outputs = finish(processes)
+    assert codes == [0, 0]
+    assert "stopped at step" in outputs[0]
     saved = max(int(folder.name) for folder in (run / "checkpoints").iterdir())
     assert saved == max(logged(run))
 
 
 def test_processes_that_differ_are_reported_by_name(config, tmp_path):
     processes = start_two(config, tmp_path, tmp_path / "run", differing=("--optimizer.b1", "0.5"))
-    assert [process.wait(timeout=60) for process in processes] == [2, 2]
-    for process in processes:
-        assert "processes 0 and 1 of the run differ: optimizer.b1 is 0.9 and 0.5" in process.stdout.read()
+    codes, outputs = finish(processes)
+    assert codes == [2, 2]
+    for output in outputs:
+        assert "processes 0 and 1 of the run differ: optimizer.b1 is 0.9 and 0.5" in output
     assert not (tmp_path / "run").exists()
 
 
 def test_an_error_of_one_process_is_reported_by_all(config, tmp_path):
     processes = start_two(config, tmp_path, tmp_path / "run", differing=("--data.vocabulary", "nowhere"))
-    assert [process.wait(timeout=60) for process in processes] == [2, 2]
-    assert "process 1: no vocabulary at nowhere" in processes[0].stdout.read()
+    codes, outputs = finish(processes)
+    assert codes == [2, 2]
+    assert "process 1: no vocabulary at nowhere" in outputs[0]
 
 
 def test_a_damaged_checkpoint_is_passed_over_by_all_processes(config, on_two, tmp_path):
     run = tmp_path / "run"
-    train(config, tmp_path, run, **ON_TWO)
-    files = list((run / "checkpoints" / str(STEPS) / "state").glob("ocdbt.process_1/d/*"))
-    assert files
-    for file in files:
+    shutil.copytree(on_two, run)
+    for file in (run / "checkpoints" / str(STEPS) / "state").rglob("d/*"):
         file.write_bytes(file.read_bytes()[:-100])
-    output = train(config, tmp_path, run, **ON_TWO)
+    output = train(config.replace(training={"num_steps": STEPS + 4}), tmp_path, run, **ON_TWO)
     assert "falling back to the previous checkpoint" in output and "resuming at step 8" in output
-    assert_same_state(final_state(config, run), final_state(config, on_two))
+    assert (run / "checkpoints" / f"damaged-{STEPS}").is_dir()
+    assert logged(run) == logged(run) | logged(on_two), "the same losses up to the damaged step"
 
 
 @pytest.mark.parametrize("command", [["evaluate"], ["generate", "We must <mask>."]], ids=lambda c: c[0])
@@ -152,8 +152,8 @@ def test_two_processes_evaluate_and_generate_as_one_does(on_two, command):
 
 def test_a_run_in_a_bucket_survives_kills_bit_for_bit(config, on_two, bucket, tmp_path):
     run = to_path(bucket) / "killed"
-    kills = ("--kill-every", "15", "--kills", "3")
+    kills = ("--kill-every", "12", "--kills", "1")
     output = train(config, tmp_path, run, **ON_TWO, launch=kills)
-    assert output.count("starting again") == 3
+    assert output.count("starting again") == 1
     assert_same_state(final_state(config, run), final_state(config, on_two))
     assert logged(run) == logged(on_two)

@@ -25,7 +25,7 @@ def test_a_finished_run_is_left_alone(tiny_config, finished_run, tmp_path):
     console = Console(file=io.StringIO(), width=300)
     result = train(tiny_config, run, console=console)
     assert result == TrainResult(run, 6, True, run / "plots" / "loss.png")
-    assert "resuming at step 6" in console.file.getvalue()
+    assert console.file.getvalue().startswith("done at step 6; loss curve in ")
     assert (run / "metrics.jsonl").read_text() == (finished_run / "metrics.jsonl").read_text()
     assert (run / "config.json").read_text() == (finished_run / "config.json").read_text()
 
