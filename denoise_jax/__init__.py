@@ -20,6 +20,8 @@ _MODULES = {
     "export_folder": "denoise_jax.interop.export_folder",
     "generate": "denoise_jax.generation.generate",
     "import_folder": "denoise_jax.interop.import_folder",
+    "list_checkpoints": "denoise_jax.runs.list_runs",
+    "list_runs": "denoise_jax.runs.list_runs",
     "load_config": "denoise_jax.named_configs",
     "load_model": "denoise_jax.runs.load_model",
     "load_vocabulary": "denoise_jax.vocabulary.load",

@@ -93,6 +93,8 @@ def test_links_inside_the_repository_resolve(path):
 def parse(command: str, *argv: str) -> None:
     """Parses arguments as the command does; UserError if that fails."""
     arguments = arguments_of(command)
+    if command == "resume":  # reads the configuration of a run
+        argv = ["quickstart", "--workdir", *argv]
     with_config = "config" in {field.name for field in dataclasses.fields(arguments)}
     (cli.parse_with_config if with_config else cli.parse)(arguments, argv, command)
 

@@ -5,6 +5,8 @@ from denoise_jax.cli.terminal import quiet
 from denoise_jax.errors import UserError
 from denoise_jax.paths import to_path
 
+ResumeArguments = train_command.TrainArguments  # the run takes the place of configuration and --workdir
+
 
 def main(argv: list[str]) -> int:
     """As `denoise-jax train RUN/config.json --workdir RUN`."""
