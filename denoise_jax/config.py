@@ -267,6 +267,26 @@ class TrainingConfig(_Section):
     keep_every: int | None = Field(
         None, ge=1, description="Checkpoints at multiples of this step are never deleted."
     )
+    keep_best: int = Field(
+        0, ge=0, description="How many of the checkpoints with the best validation are never deleted."
+    )
+    best_metric: Literal["loss", "hidden_accuracy", "accuracy"] = Field(
+        "loss", description="Metric of the validation that keep_best compares; of loss, lower is better."
+    )
+    nonfinite: Literal["stop", "skip"] = Field(
+        "stop",
+        description="What to do if the loss, the gradient or the update is not finite: stop the run, or skip "
+        "the update.",
+    )
+    max_skipped_updates: int = Field(
+        10, ge=1, description="With nonfinite=skip, the run stops after more skipped updates in a row."
+    )
+    watchdog_minutes: float = Field(
+        30.0,
+        ge=0,
+        description="A run without any progress for so long ends with exit code 75, to be started again; "
+        "0: never.",
+    )
     evaluate_every: int = Field(1000, ge=0, description="Steps between validations; 0: no validation.")
     init_from: str | None = Field(
         None,
@@ -381,20 +401,3 @@ class Config(_Section):
                 f"{self.optimizer.schedule} decay: training.num_steps={self.training.num_steps}"
             )
         return self
-
-
-def load_json(text: str | bytes) -> Config:
-    """The configuration in the JSON of a run or checkpoint; pydantic.ValidationError if it is invalid."""
-    return Config.model_validate_json(text)
-
-
-def differences(old: Config, new: Config) -> dict[str, tuple[object, object]]:
-    """The fields whose values differ, by dotted name, each with (old, new)."""
-    before, after = _flattened(old), _flattened(new)
-    return {name: (value, after[name]) for name, value in before.items() if value != after[name]}
-
-
-def _flattened(config: Config) -> dict[str, object]:
-    sections = {name: value for name, value in config if isinstance(value, _Section)}
-    fields = {f"{name}.{field}": value for name, section in sections.items() for field, value in section}
-    return {"name": config.name, **fields}

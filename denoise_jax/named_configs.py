@@ -1,7 +1,7 @@
 """Configurations by name."""
 
 from denoise_jax import user_packages
-from denoise_jax.config import Config, load_json
+from denoise_jax.config import Config
 from denoise_jax.errors import ConfigError, UserError, nearest
 from denoise_jax.paths import to_path
 from denoise_jax.validation import validated
@@ -20,7 +20,9 @@ def load_config(name: str) -> Config:
     if name.endswith(".json"):
         if not to_path(name).is_file():
             raise ConfigError(f"no configuration file {name}")
-        return validated(lambda: load_json(to_path(name).read_bytes()), f"configuration {name}: ")
+        return validated(
+            lambda: Config.model_validate_json(to_path(name).read_bytes()), f"configuration {name}: "
+        )
     known = user_packages.module_names("configs")
     if name not in known and "." not in name:
         raise ConfigError(f"there is no configuration {name!r}; {nearest(name, known)}")

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
+from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from denoise_jax.config import Config, TrainingConfig
 from denoise_jax.errors import CheckpointError
@@ -91,8 +92,7 @@ class Checkpointer:
         self, folder: str | Path, training: TrainingConfig | None = None, *, read_only: bool = False
     ):
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=training.keep_checkpoints if training else None,
-            keep_period=training.keep_every if training else None,
+            **_kept(training),
             cleanup_tmp_directories=not read_only,
             create=not read_only,
             read_only=read_only,
@@ -119,8 +119,12 @@ class Checkpointer:
         config: Config,
         vocabulary: Mapping[str, bytes],
         data: Mapping[str, bytes],
+        metrics: Mapping[str, float] | None = None,
     ):
         """Starts saving `state` after `step` updates, with the matching data position.
+
+        Args:
+          metrics: of a validation at this step, by which the best checkpoints are kept.
 
         Raises:
           CheckpointError: the previous save failed.
@@ -136,7 +140,7 @@ class Checkpointer:
             meta=ocp.args.JsonSave({"step": step, "fingerprints": fingerprints(state)}),
         )
         with jax.transfer_guard_device_to_host("allow"):  # Orbax copies with np.asarray, an implicit transfer
-            self._manager.save(step, args=items)
+            self._manager.save(step, args=items, metrics=metrics and dict(metrics))
 
     def contents(self, step: int) -> Contents:
         """Configuration, vocabulary and data positions of a checkpoint.
@@ -226,6 +230,30 @@ class Checkpointer:
 
     def _path(self, step: int) -> str:
         return f"checkpoint {self.folder / str(step)}"
+
+
+def _kept(training: TrainingConfig | None) -> dict:
+    """The options of Orbax by which old checkpoints are deleted."""
+    if training is None:
+        return {}
+    policies = [preservation_policy.LatestN(training.keep_checkpoints)]
+    if training.keep_every:
+        policies.append(preservation_policy.EveryNSteps(training.keep_every))
+    if not training.keep_best:
+        return {"preservation_policy": preservation_policy.AnyPreservationPolicy(policies)}
+    name, lower = training.best_metric, training.best_metric == "loss"
+
+    def metric(metrics: Mapping[str, float]) -> float:
+        return metrics[name]
+
+    best = preservation_policy.BestN(
+        get_metric_fn=metric, reverse=lower, n=training.keep_best, keep_checkpoints_without_metrics=False
+    )
+    return {
+        "preservation_policy": preservation_policy.AnyPreservationPolicy([*policies, best]),
+        "best_fn": metric,
+        "best_mode": "min" if lower else "max",
+    }
 
 
 def _first_line(error: Exception) -> str:

@@ -8,11 +8,12 @@ from typing import IO
 
 from pydantic import ValidationError
 
-from denoise_jax.config import Config, differences, load_json
+from denoise_jax.config import Config
 from denoise_jax.errors import CheckpointError, ConfigError
 from denoise_jax.files import write_atomically
 from denoise_jax.parallel.processes import is_first, together
 from denoise_jax.paths import is_remote, to_path
+from denoise_jax.runs.config_differences import differences
 from denoise_jax.runs.lease import Lease
 
 LOCK, FINGERPRINT = ".lock", "fingerprint"
@@ -57,7 +58,7 @@ def is_run(folder: Path) -> bool:
 def parse_stored_config(text: bytes, file: Path) -> Config:
     """The configuration in `text`, read from `file` of a run or checkpoint; CheckpointError if invalid."""
     try:
-        return load_json(text)
+        return Config.model_validate_json(text)
     except ValidationError as error:
         found = error.errors()
         if _FIELDS_OF_0_1_0 & {tuple(finding["loc"]) for finding in found}:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 
 _NORMS = ("grad_norm", "update_norm")  # logged for the last step of the interval; all else is summed
+MUST_BE_FINITE = ("loss", *_NORMS)
 
 
 class NonFiniteLoss(RuntimeError):
@@ -17,6 +18,7 @@ class LogInterval:
 
     def __init__(self):
         self._sums: dict[str, float] = {}
+        self._highest_loss, self._skipped = -math.inf, 0
         self._data_wait = 0.0  # seconds
         self._start = time.perf_counter()
 
@@ -26,16 +28,21 @@ class LogInterval:
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Adds the metrics of `step` (see `make_train_step`); NonFiniteLoss if they are not finite."""
-        if not all(math.isfinite(metrics[name]) for name in ("loss", *_NORMS)):
-            loss = metrics["loss"] / max(metrics["tokens"], 1)
+        loss = metrics["loss"] / max(metrics["tokens"], 1)
+        if not all(math.isfinite(metrics[name]) for name in MUST_BE_FINITE):
             norms = ", ".join(f"{name} {metrics[name]}" for name in _NORMS)
             raise NonFiniteLoss(
                 f"step {step} gave loss {loss}, {norms}; all checkpoints are from earlier steps. Lower "
                 "optimizer.learning_rate or optimizer.clip_norm and run again"
             )
+        self._highest_loss = max(self._highest_loss, float(loss))
         for name, value in metrics.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
         self._sums |= {name: float(metrics[name]) for name in _NORMS}
+
+    def skip(self) -> None:
+        """Counts a step whose update was skipped, since it was not finite."""
+        self._skipped += 1
 
     @contextlib.contextmanager
     def waiting_for_data(self):
@@ -57,6 +64,8 @@ class LogInterval:
         return {
             "train/loss": sums["loss"] / max(sums["tokens"], 1),
             "train/hidden_loss": sums["hidden_loss"] / max(sums["hidden_tokens"], 1),
+            "train/highest_loss": self._highest_loss,  # of a single step: a spike shows here
+            **({"train/skipped_updates": self._skipped} if self._skipped else {}),
             **{f"train/{name}": sums[name] for name in _NORMS},
             "train/learning_rate": learning_rate,
             "train/tokens": sums["tokens"],

@@ -32,6 +32,7 @@ from denoise_jax.training.preemption import StopSignal
 from denoise_jax.training.progress import RunProgress
 from denoise_jax.training.state import State, abstract_state, count_parameters, create_state
 from denoise_jax.training.step import make_train_step
+from denoise_jax.training.watchdog import Watchdog
 from denoise_jax.training.writers import JSONL, open_writers, read_lines, write_all
 from denoise_jax.vocabulary.base import Vocabulary
 
@@ -76,6 +77,8 @@ class Trainer:
         self.writers = open_writers(self.logs.path, folder, config, self.first_step)
         self.pending: dict[str, jax.Array] | None = None  # metrics of the last dispatched step
         self.interval = LogInterval()
+        self.skipped_in_a_row = 0
+        self.measured: dict[str, float] | None = None  # by the validation of this step
 
     def run(self, stop: StopSignal) -> bool:
         """Trains to `training.num_steps`; False if asked to stop earlier. Either way a checkpoint is saved,
@@ -89,13 +92,16 @@ class Trainer:
         # Transfers between host and device must be explicit: a hidden one would stall every step.
         guard = jax.transfer_guard("disallow")
         missed = self._missed_validation()
-        with contextlib.closing(self), progress, guard:
+        stacks = self.logs.path / f"stacks-of-process-{jax.process_index()}.txt"
+        watchdog = Watchdog(60 * settings.watchdog_minutes, stacks)
+        with contextlib.closing(self), progress, guard, watchdog:
             while True:
+                watchdog.beat()
                 complete = self.step == settings.num_steps
                 stopping = stop.requested() and not complete
                 at_end = complete and settings.evaluate_every and self.step > self.first_step
                 if not stopping and (self._due(settings.evaluate_every) or at_end or missed):
-                    stopping = not self._validate(progress, stop)
+                    stopping = not self._validate(progress, stop, watchdog)
                     missed = False
                 stopping = stopping or complete
                 if self._due(settings.save_every) or (stopping and self.step > self.first_step):
@@ -105,7 +111,7 @@ class Trainer:
                 with jax.profiler.StepTraceAnnotation("train", step_num=self.step):
                     self.state, metrics = self.train_step(self.state, self._next_batch())
                 self._settle(progress)  # reads the previous step's metrics while this step runs
-                self.step, self.pending = self.step + 1, metrics
+                self.step, self.pending, self.measured = self.step + 1, metrics, None
 
     def _missed_validation(self) -> bool:
         """Whether the run was stopped between the step that it resumes from and its validation."""
@@ -128,7 +134,7 @@ class Trainer:
     def _settle(self, progress: RunProgress, *, log: bool = False) -> None:
         """Adds the metrics of the last dispatched step to the interval; logs if due or if `log`."""
         if self.pending is not None:
-            self.interval.add(self.step, jax.device_get(self.pending))
+            self._add(jax.device_get(self.pending))
             self.pending = None
             progress.advance(self.step)
             log = log or self.step % self.config.training.log_every == 0
@@ -140,15 +146,24 @@ class Trainer:
             progress.show_metrics(self.step, values)
             self.interval = LogInterval()
 
-    def _validate(self, progress: RunProgress, stop: StopSignal) -> bool:
+    def _add(self, metrics: dict[str, np.ndarray]) -> None:
+        """Adds the metrics of a step to the interval, unless its update was skipped."""
+        skipped = metrics.pop("skipped", 0)
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
+        if skipped and self.skipped_in_a_row <= self.config.training.max_skipped_updates:
+            self.interval.skip()
+        else:
+            self.interval.add(self.step, metrics)
+
+    def _validate(self, progress: RunProgress, stop: StopSignal, watchdog: Watchdog) -> bool:
         """False if it was asked to stop before the end."""
         self._settle(progress)
         with self.interval.paused():
-            result = self.validate(self.state["params"], stop.requested)
+            result = self.validate(self.state["params"], lambda: watchdog.beat() or stop.requested())
         if result is None:
             return False
-        scalars = measured_scalars(result)
-        write_all(self.writers, self.step, {f"validation/{s.key}": value for s, value in scalars.items()})
+        self.measured = {scalar.key: value for scalar, value in measured_scalars(result).items()}
+        write_all(self.writers, self.step, {f"validation/{key}": v for key, v in self.measured.items()})
         progress.say(f"step {self.step}: validation {describe(result)}")
         return True
 
@@ -160,7 +175,14 @@ class Trainer:
             return
         with self.interval.paused():
             data, vocabulary = self.loader.state(), self.vocabulary_files
-            self.checkpoints.save(self.step, self.state, config=self.config, vocabulary=vocabulary, data=data)
+            self.checkpoints.save(
+                self.step,
+                self.state,
+                config=self.config,
+                vocabulary=vocabulary,
+                data=data,
+                metrics=self.measured,
+            )
 
     def _restore(self, target: State) -> State | None:
         """The newest usable checkpoint, with the loader set to its data position; None if there is none."""

@@ -13,6 +13,7 @@ from denoise_jax.model.batch import BATCH
 from denoise_jax.model.transformer import bind_params
 from denoise_jax.parallel.mesh import BATCH_AXES
 from denoise_jax.parallel.placement import MeshPlacement
+from denoise_jax.training.log_interval import MUST_BE_FINITE
 from denoise_jax.training.loss import training_sums
 from denoise_jax.training.state import State
 
@@ -30,7 +31,8 @@ def make_train_step(
 
     Returns:
       A function whose metrics are float32 scalars: the sums of `training_sums`; `grad_norm`, before clipping;
-      and `update_norm`, the norm of the change of the parameters.
+      and `update_norm`, the norm of the change of the parameters. With `training.nonfinite` "skip", also
+      `skipped`, 1 if one of them is not finite and the parameters are unchanged.
     """
     microbatches = config.training.accumulation_steps
     placement = MeshPlacement(mesh)
@@ -71,7 +73,10 @@ def make_train_step(
             "key": state["key"],
         }
         norms = {"grad_norm": optax.tree.norm(gradients), "update_norm": optax.tree.norm(updates)}
-        return new_state, {**sums, **norms}
+        metrics = {**sums, **norms}
+        if config.training.nonfinite == "skip":
+            new_state, metrics = _skip_if_not_finite(state, new_state, metrics)
+        return new_state, metrics
 
     state_shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
     rows = NamedSharding(mesh, P(BATCH_AXES))
@@ -81,6 +86,16 @@ def make_train_step(
         out_shardings=(state_shardings, NamedSharding(mesh, P())),
         donate_argnums=0,
     )
+
+
+def _skip_if_not_finite(state: State, new_state: State, metrics: dict) -> tuple[State, dict]:
+    """The new state, with the old parameters and optimizer state if its update is not finite."""
+    finite = jnp.all(jnp.isfinite(jnp.stack([metrics[name] for name in MUST_BE_FINITE])))
+    kept = {
+        part: jax.tree.map(lambda new, old: jnp.where(finite, new, old), new_state[part], state[part])
+        for part in ("params", "opt_state")
+    }
+    return {**new_state, **kept}, {**metrics, "skipped": 1 - finite.astype(jnp.float32)}
 
 
 def _dropout_key(config: Config, state: State) -> jax.Array | None:

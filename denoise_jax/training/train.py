@@ -19,6 +19,7 @@ from denoise_jax.parallel.mesh import check_batch, make_mesh
 from denoise_jax.parallel.processes import is_first, together
 from denoise_jax.paths import to_path
 from denoise_jax.runs import run_folder
+from denoise_jax.runs.config_differences import flattened
 from denoise_jax.runs.resolve_run import ResolvedRun, resolve_run
 from denoise_jax.runs.run_folder import PLOTS
 from denoise_jax.runs.warm_start import abstract_params
@@ -101,10 +102,7 @@ def _check_agreement(run: ResolvedRun) -> None:
     """ConfigError, naming the field, if the processes were started with different settings or code."""
     values = {"the vocabulary": run.vocabulary.fingerprint(), "the version of denoise_jax": __version__}
     values |= {"the version of JAX": jax.__version__}
-    settings = run.config.model_dump(mode="json")
-    for section, fields in settings.items():
-        named = fields.items() if isinstance(fields, dict) else [(None, fields)]
-        values |= {f"{section}.{field}" if field else section: repr(value) for field, value in named}
+    values |= {field: repr(value) for field, value in flattened(run.config).items()}
     processes.check_agreement(values)
 
 

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import quickstart
+from denoise_jax.config import TrainingConfig
 from denoise_jax.errors import CheckpointError
 from denoise_jax.parallel.mesh import make_mesh
 from denoise_jax.runs.checkpoint import Checkpointer, fingerprints
@@ -124,3 +126,20 @@ def test_a_flipped_bit_or_another_order_changes_the_fingerprint():
             flipped = bits.copy()
             flipped.flat[index] ^= np.uint32(1 << bit)
             assert base != fingerprints({"x": jnp.asarray(flipped.view(np.float32))})["x"]
+
+
+@pytest.mark.parametrize(("metric", "best"), [("loss", 2), ("hidden_accuracy", 1)])
+def test_the_best_the_newest_and_every_nth_are_kept(tmp_path, metric, best):
+    settings = {"keep_checkpoints": 1, "keep_every": 4, "keep_best": 1, "best_metric": metric}
+    training = TrainingConfig(num_steps=6, **settings)
+    losses = {1: 3.0, 2: 1.0, 3: 2.0, 5: 2.5}
+    config = quickstart.config()
+    checkpoints = Checkpointer(tmp_path, training)
+    for step in range(1, 7):
+        metrics = {"loss": losses[step], "hidden_accuracy": losses[step]} if step in losses else None
+        checkpoints.save(
+            step, {"params": jnp.ones(3)}, config=config, vocabulary={}, data={}, metrics=metrics
+        )
+    checkpoints.close()
+    assert Checkpointer(tmp_path, read_only=True).steps() == [best, 4, 6]
+    assert Checkpointer(tmp_path, training).steps() == [best, 4, 6]

@@ -22,6 +22,17 @@ def test_losses_are_means_over_tokens_and_norms_are_the_last_steps():
     assert values["train/learning_rate"] == 0.1
 
 
+def test_the_highest_loss_of_a_step_and_skipped_updates_are_recorded():
+    interval = LogInterval()
+    interval.add(1, STEP)
+    interval.add(2, STEP | {"loss": 90.0})
+    assert "train/skipped_updates" not in interval.values(0.1)
+    interval.skip()
+    values = interval.values(0.1)
+    assert (values["train/loss"], values["train/highest_loss"]) == (6.0, 9.0)
+    assert values["train/skipped_updates"] == 1
+
+
 def test_time_is_split_between_data_and_steps_and_pauses_do_not_count(monkeypatch):
     clock = iter([0.0, 1.0, 3.0, 4.0, 14.0, 20.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))

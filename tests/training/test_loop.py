@@ -125,6 +125,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(config, tmp_pa
     assert Checkpointer(tmp_path / "checkpoints", read_only=True).steps()[-1] == 3
 
 
+def test_more_skipped_updates_in_a_row_than_allowed_stop_the_run(config, tmp_path, monkeypatch):
+    def exploding(settings, num_steps):
+        jump = optax.scale_by_schedule(lambda count: jnp.where(count < 1, 1.0, jnp.inf))
+        return optax.chain(make_optimizer(settings, num_steps), jump)
+
+    monkeypatch.setattr(loop, "make_optimizer", exploding)
+    settings = {"nonfinite": "skip", "max_skipped_updates": 3, "save_every": 1, "evaluate_every": 0}
+    with pytest.raises(NonFiniteLoss, match="step 5 gave loss "):
+        run_trainer(make_trainer(config.replace(training=settings), tmp_path))
+    checkpoints = Checkpointer(tmp_path / "checkpoints", read_only=True)
+    assert checkpoints.steps()[-1] == 4
+    assert [line["step"] for line in read_lines(tmp_path / "metrics.jsonl")] == [1]
+
+
 def test_a_signal_saves_a_checkpoint_and_stops(config, tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     trainer = make_trainer(config.replace(training={"save_every": 100}), tmp_path, _stop_and_measure)

@@ -90,6 +90,21 @@ def test_dropout_depends_on_the_step_and_not_on_the_mesh(tiny_config, batches):
     assert abs(first[0]["loss"] - first[1]["loss"]) > 1e-3 * first[0]["loss"]
 
 
+def test_an_update_that_is_not_finite_is_skipped_if_asked_for(tiny_config, batches):
+    skipping = tiny_config.replace(training={"nonfinite": "skip"}, parallel=ONE_DEVICE)
+    compiled = compiled_step(skipping)
+    state, metrics = compiled.step(compiled.place(), compiled.batch(batches[0]))
+    plain = compiled_step(tiny_config.replace(parallel=ONE_DEVICE))
+    expected, _ = plain.step(plain.place(), plain.batch(batches[0]))
+    assert metrics["skipped"] == 0
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
+    broken = jax.tree.map(np.array, state)
+    broken["params"]["decoder"]["layers"]["ffn"]["up"]["bias"][0, 0] = np.inf
+    after, metrics = compiled.step(compiled.place(broken), compiled.batch(batches[1]))
+    assert metrics["skipped"] == 1
+    jax.tree.map(np.testing.assert_array_equal, after, broken | {"step": broken["step"] + 1})
+
+
 @pytest.mark.parametrize(
     "rate",
     [
