@@ -95,6 +95,10 @@ lock:  ## lock the newest versions of the dependencies in requirements.txt (need
 	  --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements.lock.tmp
 	@{ echo "# Exact versions of denoise_jax[dev] and what builds it, for every platform and Python 3.11 to 3.13."; \
 	  echo "# Written by \`make lock\`; installed by \`make setup\`."; cat requirements.lock.tmp; } > requirements.txt
+	uv pip compile pyproject.toml --extra dev --extra tpu --universal --generate-hashes --python-version 3.11 \
+	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet --output-file requirements.lock.tmp
+	@{ echo "# What JAX needs on TPUs besides requirements.txt. Written by \`make lock\`."; \
+	  awk '/^[^ #]/ { wanted = /^libtpu==/ } wanted' requirements.lock.tmp; } > requirements-tpu.txt
 	@rm requirements.lock.tmp
 
 clean:  ## remove environments, caches and site/, but not runs/ and vocabularies/

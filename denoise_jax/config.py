@@ -267,16 +267,13 @@ class TrainingConfig(_Section):
     keep_every: int | None = Field(
         None, ge=1, description="Checkpoints at multiples of this step are never deleted."
     )
-    keep_best: int = Field(
-        0, ge=0, description="How many of the checkpoints with the best validation are never deleted."
-    )
+    keep_best: int = Field(0, ge=0, description="Checkpoints with the best validation that are kept too.")
     best_metric: Literal["loss", "hidden_accuracy", "accuracy"] = Field(
         "loss", description="Metric of the validation that keep_best compares; of loss, lower is better."
     )
     nonfinite: Literal["stop", "skip"] = Field(
         "stop",
-        description="What to do if the loss, the gradient or the update is not finite: stop the run, or skip "
-        "the update.",
+        description="If the loss, the gradient or the update is not finite: stop the run, or skip the update.",
     )
     max_skipped_updates: int = Field(
         10, ge=1, description="With nonfinite=skip, the run stops after more skipped updates in a row."
@@ -284,8 +281,7 @@ class TrainingConfig(_Section):
     watchdog_minutes: float = Field(
         30.0,
         ge=0,
-        description="A run without any progress for so long ends with exit code 75, to be started again; "
-        "0: never.",
+        description="Without progress for so long, a run ends with exit code 75, to be restarted; 0: never.",
     )
     evaluate_every: int = Field(1000, ge=0, description="Steps between validations; 0: no validation.")
     init_from: str | None = Field(

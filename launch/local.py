@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+COMMAND = [sys.executable, "-m", "denoise_jax.cli.main"]
 HEARTBEAT_TIMEOUT = 10  # seconds; the default of `denoise-jax` is for pods
 NOT_RETRIED = (0, 1, 2)  # done or stopped; the run failed; the user's mistake
 
@@ -73,11 +74,8 @@ def _start(command: Sequence[str], processes: int, devices: int) -> list[subproc
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags)}
     connection = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", str(processes)]
     connection += ["--heartbeat-timeout", str(HEARTBEAT_TIMEOUT)]
-    denoise_jax = [sys.executable, "-m", "denoise_jax.cli.main", *command, *connection]
-    return [
-        subprocess.Popen([*denoise_jax, "--process-id", str(index)], env=environment)
-        for index in range(processes)
-    ]
+    whole = [*COMMAND, *command, *connection, "--process-id"]
+    return [subprocess.Popen([*whole, str(index)], env=environment) for index in range(processes)]
 
 
 def _wait(started: list[subprocess.Popen], deadline: float | None, chance: random.Random) -> bool:
