@@ -273,7 +273,7 @@ class TrainingConfig(_Section):
     )
     nonfinite: Literal["stop", "skip"] = Field(
         "stop",
-        description="If the loss, the gradient or the update is not finite: stop the run, or skip the update.",
+        description="If the loss, gradient or update is not finite: stop the run, or skip the update.",
     )
     max_skipped_updates: int = Field(
         10, ge=1, description="With nonfinite=skip, the run stops after more skipped updates in a row."

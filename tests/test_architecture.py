@@ -90,7 +90,7 @@ ROOMS = {
     "denoise_jax/training": room("model parallel runs evaluation", TENSORFLOW),
     "denoise_jax/planning": room("training parallel", TENSORFLOW),
     "denoise_jax/interop": room("vocabulary model runs", TENSORFLOW),
-    "launch": room(only=""),
+    "launch": room(only="launch"),
     "denoise_jax/cli": room(ALL_ROOMS),
     "tasks": room("corruption vocabulary data", JAX),
     "configs": room(only=""),

@@ -49,7 +49,7 @@ def assert_equal_batches(first, second):
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
-@pytest.mark.parametrize("name", ["vocabulary_folder", "bart_folder"])
+@pytest.mark.parametrize("name", ["vocabulary_folder", pytest.param("bart_folder", marks=pytest.mark.slow)])
 def test_a_restored_loader_continues_exactly_where_it_was(data, name, request):
     vocabulary = load_vocabulary(request.getfixturevalue(name))
     original = loader.TrainLoader(data, vocabulary)

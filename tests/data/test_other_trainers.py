@@ -73,7 +73,7 @@ def segments_of(rows):
             )
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["bart_paper", pytest.param("t5_span", marks=pytest.mark.slow)])
 def test_seqios_own_converter_makes_complete_rows(preset):
     examples = examples_of(f"elsewhere_{preset}")
     assert {*preprocessors.PROVENANCE} < {*examples[0]}

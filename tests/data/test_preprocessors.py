@@ -130,7 +130,16 @@ def test_epochs_get_new_noise(own, speeches):
     assert agreement(examples[:half], examples[half:]) < 0.65
 
 
-@pytest.mark.parametrize("preset", ["bart_fairseq", "t5_span", "prefix_lm", "pegasus", "handbook"])
+@pytest.mark.parametrize(
+    "preset",
+    [
+        "bart_fairseq",
+        "t5_span",
+        "prefix_lm",
+        pytest.param("pegasus", marks=pytest.mark.slow),
+        pytest.param("handbook", marks=pytest.mark.slow),
+    ],
+)
 def test_every_token_of_every_side_has_its_provenance(own, speeches, preset):
     for example in read_task(text_task("a", speeches[:1], own, preset), with_text=True):
         for side, columns in {

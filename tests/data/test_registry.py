@@ -113,6 +113,7 @@ def test_tasks_with_different_features_do_not_mix(own, speeches):
         open_task(seqio.Mixture("both", [(task, 1) for task in tasks]))
 
 
+@pytest.mark.slow
 def test_schedules_of_a_mixture_follow_each_tasks_share_of_a_step(own, speeches):
     """Three of four tokens of a step are the first task's, so its schedule needs three times the tokens."""
 

@@ -17,7 +17,10 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param(v, id=k, marks=[pytest.mark.slow] * (k == "samples")) for k, v in OPTIONS.items()],
+)
 def test_outputs_do_not_depend_on_batches_or_the_mesh(tiny_config, vocabulary_folder, options):
     done = []
     model = loaded_model(tiny_config, vocabulary_folder)

@@ -28,7 +28,13 @@ GREEDY = {
 }
 
 
-@pytest.mark.parametrize(("model", "fields"), GREEDY.values(), ids=GREEDY)
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        pytest.param(*v, id=k, marks=[pytest.mark.slow] * (k in ("pre-norm", "scaled")))
+        for k, v in GREEDY.items()
+    ],
+)
 def test_greedy_decoding_equals_a_plain_search(model, fields):
     check_search(tiny_config(**model), **fields)
 

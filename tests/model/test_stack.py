@@ -19,8 +19,8 @@ def loss(logits_BTV, batch):
 
 
 FORMS = {
-    "deterministic": [(False, "none"), (True, "none"), (False, "full")],
-    "dots": [(False, "none"), (True, "dots")],
+    "deterministic": [(False, "none"), (True, "none")],
+    "rematerialised": [(False, "none"), (True, "dots"), (False, "full")],
     "random": [(False, "none"), (True, "full")],
 }
 
@@ -29,7 +29,7 @@ FORMS = {
     ("forms", "dropout", "drop_layers", "architecture"),
     [
         ("deterministic", 0.0, 0.0, "bart"),
-        pytest.param("dots", 0.0, 0.0, "bart", marks=pytest.mark.slow),
+        pytest.param("rematerialised", 0.0, 0.0, "bart", marks=pytest.mark.slow),
         pytest.param("random", 0.2, 0.5, "bart", marks=pytest.mark.slow),
         pytest.param("random", 0.2, 0.5, "modern", marks=pytest.mark.slow),
     ],

@@ -22,7 +22,7 @@ VARIANTS = {
     "classes": {"num_classes": 3},
 }
 # These add little to the others and to the tests of the train step.
-SLOW = ("mbart", "modern", "gated with biases", "classes")
+SLOW = ("bart", "mbart", "modern", "gated with biases", "classes")
 BATCH = pack([[(5, 4), (4, 5)], [(12, 10)]] * 4)
 
 

@@ -22,7 +22,13 @@ VARIANTS = {
     "data without sharded moments": ({"data": 4, "shard_moments": False}, 1),
     "all axes": (ALL_AXES, 1),
 }
-SLOW = ("fsdp", "accumulation", "data without sharded moments", "all axes")  # they add little to the others
+SLOW = (
+    "fsdp",
+    "tensor",
+    "accumulation",
+    "data without sharded moments",
+    "all axes",
+)  # they add little to the others
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +133,7 @@ def test_any_dropout_gets_a_key_that_changes_with_the_step(tiny_config, rate):
     assert key(1, **{rate: 0.1}) != key(2, **{rate: 0.1})
 
 
+@pytest.mark.slow
 def test_microbatches_drop_layers_independently(tiny_config, batches):
     """Of two equal microbatches both, one or neither keep the decoder layer: three losses, evenly apart."""
     rows = {name: np.repeat(array[::2], 2, axis=0) for name, array in batches[0].items()}
