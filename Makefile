@@ -62,7 +62,7 @@ quickstart: setup  ## train a vocabulary and a small model, evaluate it and fill
 	  "The Congress of the United <mask> has the power to declare war."
 
 test: setup  ## run the fast tests
-	python -m pytest -n 3 --dist loadfile
+	python -m pytest -n 2 --dist loadfile
 
 test-slow: setup  ## run the slow tests
 	python -m pytest -m "slow and not tpu"

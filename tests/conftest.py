@@ -3,9 +3,9 @@
 Fixtures here serve several rooms; those of one room are in its folder.
 """
 
+import fcntl
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,10 +27,9 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-# Compilation takes most of the time: a program is compiled once per session, for all workers.
+# Compilation takes most of the time: a program is compiled once for all workers and sessions.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    _compiled = tempfile.TemporaryDirectory(prefix="denoise_jax-compiled-")  # deleted when the session ends
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "compiled")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 # PyTorch would import triton, whose LLVM crashes the process together with TensorFlow's.
@@ -136,6 +135,11 @@ def finished_run(tiny_config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of six steps with checkpoints at 3 and 6. Copy it before changing anything."""
     from denoise_jax.training.train import train
 
-    folder = tmp_path_factory.mktemp("finished") / "run"
-    assert train(tiny_config, folder).complete
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    folder = shared / "finished" / "run"
+    with (shared / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the first worker makes it for all
+        if not folder.exists():
+            assert train(tiny_config, folder).complete
     return folder

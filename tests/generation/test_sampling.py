@@ -28,12 +28,12 @@ GREEDY = {
 }
 
 
+SLOW = ("pre-norm", "scaled")  # their decoding steps are tested in test_decoding.py
+
+
 @pytest.mark.parametrize(
     ("model", "fields"),
-    [
-        pytest.param(*v, id=k, marks=[pytest.mark.slow] * (k in ("pre-norm", "scaled")))
-        for k, v in GREEDY.items()
-    ],
+    [pytest.param(*v, id=k, marks=[pytest.mark.slow] * (k in SLOW)) for k, v in GREEDY.items()],
 )
 def test_greedy_decoding_equals_a_plain_search(model, fields):
     check_search(tiny_config(**model), **fields)

@@ -247,6 +247,20 @@ def test_a_dry_run_prints_commands_and_runs_nothing(stand_in, capsys, action):
     assert stand_in.calls() == []
 
 
+def command_lines() -> list[str]:
+    """The commands of docs/pods.md."""
+    lines = (HERE.parents[1] / "docs" / "pods.md").read_text().splitlines()
+    return [line for line in lines if line.startswith("python -m launch.tpu ")]
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_commands_of_the_page_on_pods_are_valid(stand_in, capsys, line):
+    arguments = shlex.split(line)[3:]
+    arguments.insert(1, "--dry-run")
+    assert tpu.main([*arguments[:2], "--allow-dirty", *arguments[2:]]) == 0
+    assert "gcloud compute tpus" in capsys.readouterr().out
+
+
 def test_the_file_of_secrets_is_readable_by_its_owner_only(stand_in, monkeypatch):
     monkeypatch.setenv("SECRET", "x")
     stand_in.install(lost=9)

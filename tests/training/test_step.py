@@ -22,13 +22,8 @@ VARIANTS = {
     "data without sharded moments": ({"data": 4, "shard_moments": False}, 1),
     "all axes": (ALL_AXES, 1),
 }
-SLOW = (
-    "fsdp",
-    "tensor",
-    "accumulation",
-    "data without sharded moments",
-    "all axes",
-)  # they add little to the others
+# These add little to the others.
+SLOW = ("fsdp", "tensor", "accumulation", "data without sharded moments", "all axes")
 
 
 @pytest.fixture(scope="module")
