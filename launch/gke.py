@@ -1,6 +1,6 @@
 """Manifests for GKE: `python -m launch.gke --type v6e-256 --image IMAGE -- train ... | kubectl apply -f -`.
 
-Prints a JobSet with one job for each slice and one pod for each host; Kueue admits it when the chips are free.
+Prints a JobSet with one job for each slice and one pod for each host; Kueue admits it when chips are free.
 GKE tells JAX the other hosts, so the command is the same as everywhere. A pod that is preempted or that loses
 another fails, and the JobSet starts all again; the run resumes from its newest checkpoint.
 """
