@@ -197,8 +197,8 @@ class Checkpointer:
             raise CheckpointError(f"{self._path(step)} cannot be read: {_first_line(error)}") from error
         return state, meta["fingerprints"]
 
-    def verify(self, step: int) -> None:
-        """Reads everything in a checkpoint on one device; CheckpointError if it is damaged or incomplete."""
+    def verify(self, step: int) -> State:
+        """The state of `step`, on one device; CheckpointError if anything in it is damaged or incomplete."""
         self.contents(step)
         folder = epath.Path(absolute(self.folder / str(step))) / "state"
         try:
@@ -207,7 +207,7 @@ class Checkpointer:
             raise CheckpointError(f"{self._path(step)} cannot be read: {_first_line(error)}") from error
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         leaf = lambda found: jax.ShapeDtypeStruct(found.shape, found.dtype, sharding=device)  # noqa: E731
-        self.restore(step, jax.tree.map(leaf, tree))
+        return self.restore(step, jax.tree.map(leaf, tree))
 
     def set_aside(self, step: int) -> None:
         """Renames a damaged checkpoint to `damaged-<step>`, so that the step can be saved again."""
