@@ -26,6 +26,7 @@ from denoise_jax.runs.warm_start import abstract_params
 from denoise_jax.training.loop import Trainer
 from denoise_jax.training.plots import LOSS, plot_metrics
 from denoise_jax.training.preemption import StopSignal
+from denoise_jax.training.writers import check_writers
 from denoise_jax.vocabulary.load import load_vocabulary
 
 
@@ -108,6 +109,7 @@ def _check_agreement(run: ResolvedRun) -> None:
 
 def _check(config: Config) -> Mesh:
     """The mesh of the run; raises if the task or the devices do not fit the configuration."""
+    check_writers(config.training.writers)
     task = registry.find_task(config.data.task, config.data.task_modules)
     check_classes(task, config.model.num_classes)
     splits = ["train", *[config.evaluation.validation_split] * bool(config.training.evaluate_every)]

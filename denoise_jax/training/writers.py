@@ -1,6 +1,7 @@
 """Writers of metrics: always metrics.jsonl, and TensorBoard, Weights & Biases or MLflow if configured."""
 
 import hashlib
+import importlib.util
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -102,6 +103,15 @@ class MlflowWriter:
         self._mlflow.end_run()
 
 
+def check_writers(names: Sequence[str]) -> None:
+    """ConfigError if the package of a writer is not installed."""
+    for name in names:
+        if name != "tensorboard" and importlib.util.find_spec(name) is None:
+            raise ConfigError(
+                f"training.writers: {name} is not installed; install the extra [{name}] or leave it out"
+            )
+
+
 def open_writers(folder: Path, run: Path, config: Config, resume_step: int) -> list[Writer]:
     """metrics.jsonl and the writers in `training.writers`; none on all but the first process.
 
@@ -132,9 +142,5 @@ def read_lines(file: Path) -> list[dict]:
 
 
 def _optional(name: str):
-    try:
-        return __import__(name)
-    except ImportError:
-        raise ConfigError(
-            f"training.writers: {name} is not installed; install the extra [{name}] or leave it out"
-        ) from None
+    check_writers([name])
+    return importlib.import_module(name)

@@ -97,6 +97,7 @@ def test_a_mixture_keeps_provenance_and_takes_another_vocabulary(own, speeches):
     assert {*preprocessors.PROVENANCE, "text", "text_noise"} < set(examples[0])
 
 
+@pytest.mark.slow
 def test_decoder_starts_pass_through_a_mixture_and_packing(own, speeches):
     mixture = mixture_of(speeches, own, "mbart", [0.5, 0.5], language="en_XX")
     dataset = open_task(mixture, limit=80).take(50)

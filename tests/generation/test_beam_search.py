@@ -24,6 +24,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("model", "fields"), CASES.values(), ids=CASES)
+SLOW = ("early stopping", "negative penalty")
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [pytest.param(*v, id=k, marks=[pytest.mark.slow] * (k in SLOW)) for k, v in CASES.items()],
+)
 def test_beam_search_equals_a_plain_beam_search(model, fields):
     check_search(tiny_config(**MODELS[model]), **fields)

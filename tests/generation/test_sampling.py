@@ -86,7 +86,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("fields", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param(v, id=k, marks=[pytest.mark.slow] * (k in ("temperature", "top-k")))
+        for k, v in CASES.items()
+    ],
+)
 def test_the_first_token_has_the_right_distribution(fields):
     """A chi-squared test at 1e-6 for each of two sources: 1e-5 false alarms over all cases."""
     first_BN = np.asarray(samples(**fields).tokens_BRM[:, :, 0])

@@ -11,7 +11,7 @@ from denoise_jax.model.classifier import Classifier
 from tests.model.helpers import BATCH, RecordingPlacement, jit, random_params, run_model, tiny_config
 
 
-@pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("compute_dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_the_head_equals_its_definition(compute_dtype):
     config = tiny_config(num_classes=3, compute_dtype=compute_dtype)
     params = random_params(config)

@@ -112,6 +112,7 @@ def test_metrics_and_validation_are_logged_and_shown(uninterrupted):
     assert Checkpointer(folder / "checkpoints", read_only=True).steps() == [2, 4, 6]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(config, tmp_path, monkeypatch):
     def exploding(settings, num_steps):
         jump = optax.scale_by_schedule(lambda count: jnp.where(count < 3, 1.0, jnp.inf))

@@ -40,6 +40,7 @@ def test_fewer_steps_than_are_done_are_refused_and_nothing_is_written(tiny_confi
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"training": {"writers": ("mlflow",)}}, "training.writers: mlflow is not installed"),
         ({"data": {"task": "quickstrat"}}, "did you mean quickstart"),
         ({"model": {"num_classes": 4, "max_positions": 128}, "data": {"input_length": 64}}, "num_classes=4"),
         ({"parallel": {"fsdp": 3}}, "fsdp=3"),
