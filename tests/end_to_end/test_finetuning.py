@@ -144,7 +144,7 @@ def test_text_is_learnt_and_measured_on_generated_text(writer, capsys):
     [
         ({"model": {"max_positions": 256}}, "max_positions=256 is above the 128 learned positions"),
         ({"data": {"task": None}}, "data.task is not set; give the task to train on, --data.task NAME"),
-        ({"model": {"num_classes": 4}}, "'quickstart' are text, but model.num_classes=4"),
+        ({"model": {"num_classes": 4}}, "'tiny' are text, but model.num_classes=4"),
         ({"training": {"init_from": "nowhere"}}, "nowhere is neither a run nor a checkpoint"),
     ],
 )
