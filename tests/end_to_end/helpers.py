@@ -51,8 +51,8 @@ def train(config: Config, folder: Path, run, **options) -> str:
 
 
 def finish(processes: list[subprocess.Popen]) -> tuple[list[int], list[str]]:
-    """The exit codes of processes, which must end within a minute, and what they printed."""
-    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    """The exit codes of processes, which must end within two minutes, and what they printed."""
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
     return [process.returncode for process in processes], outputs
 
 
