@@ -86,7 +86,7 @@ def test_wheel_contains_only_the_packages(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     folders = {name.split("/")[0] for name in names}
-    allowed = {"denoise_jax", "tasks", "configs", f"denoise_jax-{PROJECT['version']}.dist-info"}
+    allowed = {"denoise_jax", "tasks", "configs", "launch", f"denoise_jax-{PROJECT['version']}.dist-info"}
     assert {"denoise_jax/config.py", "denoise_jax/inspection/templates/noise.html.j2"} <= set(names)
     assert folders <= allowed, f"unexpected files in the wheel: {sorted(folders - allowed)}"
     assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -34,7 +34,6 @@ from denoise_jax.training.state import State, abstract_state, count_parameters, 
 from denoise_jax.training.step import make_train_step
 from denoise_jax.training.watchdog import Watchdog
 from denoise_jax.training.writers import JSONL, open_writers, read_lines, write_all
-from denoise_jax.vocabulary.base import Vocabulary
 
 # (parameters, whether to stop) → the result of `Evaluator.measure`
 Validate = Callable[[Mapping, Callable[[], bool]], dict | None]
@@ -45,6 +44,7 @@ class Trainer:
 
     Args of the constructor:
       folder: prepared by `run_folder.prepare`.
+      vocabulary_files: stored in every checkpoint, name → content.
       validate: measures parameters on the validation split.
       console: where the first process reports.
       initial_params: makes the parameters, on `mesh`, for a warm start; called only without a checkpoint.
@@ -54,7 +54,8 @@ class Trainer:
         self,
         config: Config,
         folder: Path,
-        vocabulary: Vocabulary,
+        loader: TrainLoader,
+        vocabulary_files: Mapping[str, bytes],
         mesh: Mesh,
         validate: Validate,
         console: Console,
@@ -62,11 +63,10 @@ class Trainer:
     ):
         self.config, self.mesh, self.validate = config, mesh, validate
         self.console = console if is_first() else Console(quiet=True)
-        self.vocabulary_files = vocabulary.files()
+        self.loader, self.vocabulary_files = loader, vocabulary_files
         self.schedule = jax.jit(make_schedule(config.optimizer, config.training.num_steps))
         optimizer = make_optimizer(config.optimizer, config.training.num_steps)
         target = abstract_state(config, optimizer, mesh)
-        self.loader = TrainLoader(config.data, vocabulary, num_classes=config.model.num_classes)
         self.checkpoints = Checkpointer(folder / CHECKPOINTS, config.training)
         self.state = self._restore(target) or create_state(
             config, optimizer, mesh, initial_params and initial_params()

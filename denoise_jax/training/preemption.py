@@ -77,5 +77,7 @@ def _end_on_signal(reading: socket.socket, clean_up: Callable[[], object]) -> No
     while received := reading.recv(1):
         if received[0] in (signal.SIGTERM, signal.SIGINT):
             print("stopped before the first step: there is nothing to save", file=sys.stderr, flush=True)
-            clean_up()
-            os._exit(0)
+            try:
+                clean_up()
+            finally:  # some of it works in the main thread only
+                os._exit(0)

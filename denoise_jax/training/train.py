@@ -13,6 +13,7 @@ from denoise_jax import __version__
 from denoise_jax.config import Config
 from denoise_jax.data import registry
 from denoise_jax.data.finetuning import check_classes
+from denoise_jax.data.loader import TrainLoader
 from denoise_jax.evaluation.evaluate import Evaluator
 from denoise_jax.parallel import processes
 from denoise_jax.parallel.mesh import check_batch, make_mesh
@@ -72,7 +73,8 @@ def train(config: Config, workdir: str | Path, *, console: Console | None = None
                 console.print(f"changed since the run started: {change}", highlight=False)
             # From here on the run depends on its own copy.
             run = dataclasses.replace(run, vocabulary=load_vocabulary(folder / run_folder.VOCABULARY))
-            trainer = _make_trainer(run, folder, mesh, console)
+            loader = TrainLoader(run.config.data, run.vocabulary, num_classes=run.config.model.num_classes)
+            trainer = _make_trainer(run, folder, mesh, loader, console)
         stack.enter_context(contextlib.closing(trainer.logs))
         complete = trainer.run(stop)
         if is_first():
@@ -121,7 +123,9 @@ def _check(config: Config) -> Mesh:
     return mesh
 
 
-def _make_trainer(run: ResolvedRun, folder: Path, mesh: Mesh, console: Console) -> Trainer:
+def _make_trainer(
+    run: ResolvedRun, folder: Path, mesh: Mesh, loader: TrainLoader, console: Console
+) -> Trainer:
     config = run.config
     evaluator = Evaluator(config, run.vocabulary, mesh)
 
@@ -137,4 +141,5 @@ def _make_trainer(run: ResolvedRun, folder: Path, mesh: Mesh, console: Console) 
         return params
 
     warm_start = initial_params if config.training.init_from is not None else None
-    return Trainer(config, folder, run.vocabulary, mesh, validate, console, warm_start)
+    files = run.vocabulary.files()
+    return Trainer(config, folder, loader, files, mesh, validate, console, warm_start)

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from denoise_jax.config import Config
+from denoise_jax.data.loader import TrainLoader
 from denoise_jax.model.batch import BATCH
 from denoise_jax.parallel.mesh import make_mesh
 from denoise_jax.parallel.sharding import global_batch
@@ -78,4 +79,5 @@ def make_trainer(config: Config, folder: Path, validate=lambda params, stopping:
     _, lock = run_folder.prepare(folder, config, vocabulary.files(), vocabulary.fingerprint())
     lock.close()
     console = Console(file=io.StringIO(), width=200)
-    return Trainer(config, folder, vocabulary, mesh_of(config), validate, console)
+    loader = TrainLoader(config.data, vocabulary, num_classes=config.model.num_classes)
+    return Trainer(config, folder, loader, vocabulary.files(), mesh_of(config), validate, console)

@@ -40,7 +40,7 @@ def test_the_thread_for_early_signals_ends_with_its_block():
 BUSY = """
 import ctypes, sys
 from denoise_jax.training.preemption import StopSignal
-with StopSignal() as stop, stop.nothing_to_save(lambda: print("cleaned up", flush=True)):
+with StopSignal() as stop, stop.nothing_to_save(lambda: (print("cleaned up", flush=True), stop.__exit__())):
     print("started", flush=True)
     libc = ctypes.CDLL(None)
     while True:
