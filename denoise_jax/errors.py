@@ -1,7 +1,10 @@
-"""Errors that the user can fix. The command line prints them in one line and exits with code 2."""
+"""Errors that the user can fix. The command line prints them in one line, and exits with code 2 or 75."""
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+TEMPORARY = 75  # exit code, EX_TEMPFAIL: launchers start the same command again
 
 
 class UserError(ValueError):
@@ -18,6 +21,17 @@ class DataError(UserError):
 
 class CheckpointError(UserError):
     """A missing, damaged or unusable run folder or checkpoint."""
+
+
+class StorageError(UserError):
+    """A disk or bucket that is full or cannot be reached. Worth another try: exit code `TEMPORARY`."""
+
+
+def is_temporary(error: Exception) -> bool:
+    """Whether the cause may go away by itself: a full disk, a server that does not answer."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        return True
+    return isinstance(error, (StorageError, ConnectionError, TimeoutError))
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> str:

@@ -131,6 +131,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--devices", type=int, default=4, help="virtual CPU devices of each process")
     parser.add_argument("--kill-every", type=float, metavar="S", help="kill a process every S seconds or so")
     parser.add_argument("--kills", type=int, help="kill at most so often")
+    parser.add_argument("--restarts", type=int, default=10, help="after ends that no kill has caused")
     parser.add_argument("--seed", type=int, default=0, help="of the kills")
     parser.add_argument("command", nargs="+", help="after --: a command of denoise-jax and its arguments")
     arguments = vars(parser.parse_args(argv))

@@ -4,7 +4,7 @@ import importlib
 import sys
 
 from denoise_jax import __version__
-from denoise_jax.errors import UserError, nearest
+from denoise_jax.errors import TEMPORARY, UserError, is_temporary, nearest
 
 COMMANDS = {
     "config": "print a resolved configuration as JSON",
@@ -22,7 +22,9 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs `denoise-jax ARGV` and returns its exit code: 0 success, 1 a failed run, 2 a user's mistake."""
+    """Runs `denoise-jax ARGV` and returns its exit code: 0 success, 1 a failed run, 2 a user's mistake,
+    75 a disk or bucket that is full or cannot be reached, so that another try may succeed.
+    """
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
         print(_help())
@@ -36,10 +38,10 @@ def main(argv: list[str] | None = None) -> int:
         return importlib.import_module(f"denoise_jax.cli.{argv[0]}_command").main(argv[1:])
     except UserError as error:
         print(f"denoise-jax: {error}", file=sys.stderr)
-        return 2
+        return TEMPORARY if is_temporary(error) else 2
     except OSError as error:  # a path that cannot be read or written
         print(f"denoise-jax: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
-        return 2
+        return TEMPORARY if is_temporary(error) else 2
     except KeyboardInterrupt:
         print("denoise-jax: interrupted", file=sys.stderr)
         return 130

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 
 from denoise_jax.errors import UserError
@@ -42,12 +43,17 @@ def _restore(terminal: int) -> None:
 
 
 def _quiet_loggers() -> None:
-    """Keeps only errors: the warnings of Orbax, SeqIO and others are nothing a user can act on."""
+    """Keeps only errors: the warnings of SeqIO and others are nothing a user can act on.
+
+    Nor are Orbax's errors (absl, asyncio), hundreds of lines for one full disk: we report them ourselves.
+    """
     import absl.logging
 
-    absl.logging.set_verbosity(absl.logging.ERROR)
-    for name in ("absl", "jax", "tensorflow", "orbax"):
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    for name in ("jax", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
 @contextlib.contextmanager

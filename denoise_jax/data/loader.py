@@ -48,6 +48,7 @@ class TrainLoader:
     ):
         self._task, self._num_shards = config.task, config.shards
         self._can_be_saved = False
+        self._first: Batch | None = None
         self._shards = _shards_of_this_host(config.shards)
         task = registry.find_task(config.task, config.task_modules, vocabulary)
         self._iterators: list[tf.data.Iterator] = []
@@ -59,7 +60,17 @@ class TrainLoader:
     def __iter__(self) -> Iterator[Batch]:
         return self
 
+    def read_first(self) -> None:
+        """Reads the batch that `next` will return: unusable data are found now. Raises as `next` does.
+
+        Until that batch is taken, `state` must not be called: it would be the position after it.
+        """
+        self._first = next(self)
+
     def __next__(self) -> Batch:
+        if self._first is not None:
+            batch, self._first = self._first, None
+            return batch
         try:
             parts = [next(iterator) for iterator in self._iterators]
         except StopIteration:

@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from denoise_jax import errors
-from denoise_jax.errors import ConfigError, UserError
+from denoise_jax.errors import ConfigError, UserError, is_temporary
 
 Result = TypeVar("Result")
 
@@ -128,6 +128,7 @@ def together(action: Callable[[], Result]) -> Result:
     except (UserError, OSError) as raised:
         error = raised
     kind = type(error).__name__ if isinstance(error, UserError) else "UserError"
+    kind = "StorageError" if error is not None and is_temporary(error) else kind
     found = gather("" if error is None else f"{kind}\n{error}")
     if error is not None:
         raise error

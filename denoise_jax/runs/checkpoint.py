@@ -6,74 +6,39 @@ state).
 """
 
 import dataclasses
-import hashlib
 import json
+import shutil
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from denoise_jax.config import Config, TrainingConfig
-from denoise_jax.errors import CheckpointError
+from denoise_jax.errors import CheckpointError, StorageError
 from denoise_jax.parallel.processes import is_first, together
-from denoise_jax.parallel.sharding import leaf_name
-from denoise_jax.paths import absolute, to_path
+from denoise_jax.paths import absolute, is_remote, to_path
+from denoise_jax.runs.checkpoint_items import (
+    FilesHandler,
+    FilesRestore,
+    FilesSave,
+    StateHandler,
+    StateRestore,
+    StateSave,
+)
+from denoise_jax.runs.fingerprints import fingerprints, start_fingerprints
 from denoise_jax.runs.run_folder import CONFIG, VOCABULARY, parse_stored_config
 
 State = dict  # a train state, or the part of it that is restored: see training/state.py
 
+MAX_FAILED_SAVES = 3  # in a row, before the run ends
+
 _DATA_PREFIX = "data/"
-_CHECKSUMS = "checksums-of-process-"
-
-
-class FilesHandler(ocp.CheckpointHandler):
-    """Orbax item of small named files; each process writes its own."""
-
-    def save(self, directory: epath.Path, args: "FilesSave") -> None:
-        """Writes `args.files` (name → content) to `directory`, with their checksums."""
-        checksums = {name: hashlib.sha256(data).hexdigest() for name, data in args.files.items()}
-        record = json.dumps(checksums, indent=2).encode()
-        for name, data in {**args.files, f"{_CHECKSUMS}{jax.process_index()}.json": record}.items():
-            file = directory / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data)
-
-    def restore(self, directory: epath.Path, args: "FilesRestore") -> dict[str, bytes]:
-        """All files in `directory`, by relative path; ValueError if one has changed since it was saved."""
-        del args
-        entries = list(directory.iterdir())  # not recursive, for buckets: names have at most one slash
-        entries += [file for entry in entries if entry.is_dir() for file in entry.iterdir()]
-        files = [entry for entry in entries if not entry.is_dir()]
-        found = {str(file.relative_to(directory)): file.read_bytes() for file in files}
-        for record in [name for name in found if name.startswith(_CHECKSUMS)]:
-            for name, checksum in json.loads(found.pop(record)).items():
-                if name not in found or hashlib.sha256(found[name]).hexdigest() != checksum:
-                    raise ValueError(f"{name} has changed since it was saved")
-        return found
-
-    def finalize(self, directory: epath.Path) -> None:
-        """Does nothing: the files are complete when `save` returns."""
-
-    def close(self) -> None:
-        """Does nothing: no file is held open."""
-
-
-@ocp.args.register_with_handler(FilesHandler, for_save=True)
-@dataclasses.dataclass
-class FilesSave(ocp.args.CheckpointArgs):
-    """Files to write: name → content."""
-
-    files: Mapping[str, bytes]
-
-
-@ocp.args.register_with_handler(FilesHandler, for_restore=True)
-@dataclasses.dataclass
-class FilesRestore(ocp.args.CheckpointArgs):
-    """Read all files of the item."""
+_FINGERPRINTS = "metadata"  # the name that Orbax gives to a JSON item
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,21 +56,20 @@ class Checkpointer:
     def __init__(
         self, folder: str | Path, training: TrainingConfig | None = None, *, read_only: bool = False
     ):
-        options = ocp.CheckpointManagerOptions(
+        self.folder = to_path(folder)
+        self._options = ocp.CheckpointManagerOptions(
             **_kept(training),
             cleanup_tmp_directories=not read_only,
             create=not read_only,
             read_only=read_only,
         )
-        handlers = {
-            "state": ocp.PyTreeCheckpointHandler(),
-            "files": FilesHandler(),
-            "meta": ocp.JsonCheckpointHandler(),
-        }
-        self._manager = ocp.CheckpointManager(
-            epath.Path(absolute(to_path(folder))), options=options, item_handlers=handlers
-        )
-        self.folder = to_path(folder)
+        self._manager = self._open()
+        self._saving, self._failed_saves = False, 0
+
+    def _open(self) -> ocp.CheckpointManager:
+        self._items = {"state": StateHandler(), "files": FilesHandler(), "meta": FilesHandler()}
+        folder = epath.Path(absolute(self.folder))
+        return ocp.CheckpointManager(folder, options=self._options, item_handlers=self._items)
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
@@ -121,26 +85,67 @@ class Checkpointer:
         data: Mapping[str, bytes],
         metrics: Mapping[str, float] | None = None,
     ):
-        """Starts saving `state` after `step` updates, with the matching data position.
+        """Starts saving `state` after `step` updates, with the matching data position, once the previous
+        save has ended (see `wait`).
 
         Args:
           metrics: of a validation at this step, by which the best checkpoints are kept.
 
         Raises:
-          CheckpointError: the previous save failed.
+          StorageError: as in `wait`.
         """
-        self._wait()
+        self.wait()
         files = {_DATA_PREFIX + name: content for name, content in data.items()}
         if is_first():
             files[CONFIG] = (config.model_dump_json(indent=2) + "\n").encode()
             files |= {f"{VOCABULARY}/{name}": content for name, content in vocabulary.items()}
+        marks = start_fingerprints(state)
+
+        def meta() -> bytes:
+            return json.dumps({"step": step, "fingerprints": marks()}).encode()
+
         items = ocp.args.Composite(
-            state=ocp.args.PyTreeSave(state),
+            state=StateSave(state),
             files=FilesSave(files),
-            meta=ocp.args.JsonSave({"step": step, "fingerprints": fingerprints(state)}),
+            meta=FilesSave({_FINGERPRINTS: meta} if is_first() else {}),
         )
-        with jax.transfer_guard_device_to_host("allow"):  # Orbax copies with np.asarray, an implicit transfer
-            self._manager.save(step, args=items, metrics=metrics and dict(metrics))
+        try:
+            # Orbax copies with np.asarray, an implicit transfer.
+            with jax.transfer_guard_device_to_host("allow"):
+                self._manager.save(step, args=items, metrics=metrics and dict(metrics))
+        except OSError as error:
+            self._after_failed_save(error)
+        else:
+            self._saving = True
+
+    def wait(self) -> bool:
+        """Waits for the last save; False if it has failed, and may be tried again.
+
+        What it has written is removed, and the reason printed. The other checkpoints are as they were.
+
+        Raises:
+          StorageError: `MAX_FAILED_SAVES` have failed, one after the other; or one, if there are several
+            processes: the others may still be writing, and can only be started again.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:  # Orbax and TensorStore raise many kinds, even bare Exception
+            self._after_failed_save(error)
+            return False
+        if self._saving:
+            self._saving, self._failed_saves = False, 0
+        return True
+
+    def _after_failed_save(self, error: Exception) -> None:
+        reason = f"a checkpoint in {self.folder} could not be written: {_first_line(error)}"
+        self._saving, self._failed_saves = False, self._failed_saves + 1
+        if self._failed_saves == MAX_FAILED_SAVES or jax.process_count() > 1:
+            raise StorageError(reason) from error
+        print(f"denoise-jax: {reason}; trying again", file=sys.stderr, flush=True)
+        for item in self._items.values():
+            item.settle()
+        _remove_unfinished(self.folder)
+        self._manager = self._open()
 
     def contents(self, step: int) -> Contents:
         """Configuration, vocabulary and data positions of a checkpoint.
@@ -189,10 +194,10 @@ class Checkpointer:
         """
         folder = epath.Path(absolute(self.folder / str(step)))
         restore_args = ocp.checkpoint_utils.construct_restore_args(target)
-        wanted = ocp.args.PyTreeRestore(target, restore_args=restore_args, partial_restore=True)
+        wanted = StateRestore(target, restore_args=restore_args, partial_restore=True)
         try:
-            meta = ocp.JsonCheckpointHandler().restore(folder / "meta", args=ocp.args.JsonRestore())
-            state = ocp.PyTreeCheckpointHandler().restore(folder / "state", args=wanted)
+            meta = json.loads(FilesHandler().restore(folder / "meta", FilesRestore())[_FINGERPRINTS])
+            state = StateHandler().restore(folder / "state", args=wanted)
         except Exception as error:  # Orbax and TensorStore raise many kinds, even bare Exception
             raise CheckpointError(f"{self._path(step)} cannot be read: {_first_line(error)}") from error
         return state, meta["fingerprints"]
@@ -216,17 +221,9 @@ class Checkpointer:
         self._manager.reload()
 
     def close(self) -> None:
-        """Waits until all saves are on disk."""
-        self._wait()
-        self._manager.close()
-
-    def _wait(self) -> None:
-        try:
-            self._manager.wait_until_finished()
-        except Exception as error:  # a full disk, for one, after hundreds of lines of traceback
-            raise CheckpointError(
-                f"a checkpoint in {self.folder} could not be written: {_first_line(error)}"
-            ) from error
+        """Waits until all saves have ended."""
+        if self.wait():
+            self._manager.close()
 
     def _path(self, step: int) -> str:
         return f"checkpoint {self.folder / str(step)}"
@@ -256,31 +253,21 @@ def _kept(training: TrainingConfig | None) -> dict:
     }
 
 
+def _remove_unfinished(folder: Path, patience: float = 10.0) -> None:
+    """Removes what a failed save has written, while TensorStore may still be writing some of it.
+
+    In a bucket, Orbax does so when a manager is opened.
+    """
+    deadline = time.monotonic() + patience
+    while not is_remote(folder) and time.monotonic() < deadline:
+        unfinished = list(folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"))
+        if not unfinished:
+            return
+        for path in unfinished:
+            shutil.rmtree(path, ignore_errors=True)
+        time.sleep(0.2)
+
+
 def _first_line(error: Exception) -> str:
     """The start of a message that may have hundreds of lines."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-
-
-def fingerprints(state: State) -> dict[str, int]:
-    """32 bits per leaf, the same under any sharding; a flipped bit or swapped rows change them."""
-    leaves = jax.tree.leaves_with_path(state)
-    values = _fingerprint_all([leaf for _, leaf in leaves])
-    return {
-        leaf_name(path): int(value) for (path, _), value in zip(leaves, jax.device_get(values), strict=True)
-    }
-
-
-@jax.jit
-def _fingerprint_all(leaves):
-    return [_fingerprint(leaf) for leaf in leaves]
-
-
-def _fingerprint(leaf: jax.Array) -> jax.Array:
-    """Sum of (bits of element i) * (2 i + 1) over the flattened leaf, modulo 2^32."""
-    bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
-    position = jnp.zeros(bits.shape, jnp.uint32)
-    stride = 1
-    for axis in reversed(range(bits.ndim)):
-        position += jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis) * jnp.uint32(stride % 2**32)
-        stride *= bits.shape[axis]
-    return jnp.sum(bits * (2 * position + 1), dtype=jnp.uint32)

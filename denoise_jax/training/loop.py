@@ -5,6 +5,7 @@ Step n means n updates done. A checkpoint at n therefore holds the data position
 
 import contextlib
 import functools
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -34,6 +35,8 @@ from denoise_jax.training.state import State, abstract_state, count_parameters, 
 from denoise_jax.training.step import make_train_step
 from denoise_jax.training.watchdog import Watchdog
 from denoise_jax.training.writers import JSONL, open_writers, read_lines, write_all
+
+SAVE_PAUSE = 5  # seconds before a last checkpoint is written again
 
 # (parameters, whether to stop) → the result of `Evaluator.measure`
 Validate = Callable[[Mapping, Callable[[], bool]], dict | None]
@@ -72,6 +75,7 @@ class Trainer:
             config, optimizer, mesh, initial_params and initial_params()
         )
         self.first_step = self.step = int(self.state["step"])
+        together(self.loader.read_first)
         self.train_step = self._compile(make_train_step(config, optimizer, mesh, target), target)
         self.logs = LogFolder(folder, copied=(JSONL,))
         self.writers = open_writers(self.logs.path, folder, config, self.first_step)
@@ -107,6 +111,7 @@ class Trainer:
                 if self._due(settings.save_every) or (stopping and self.step > self.first_step):
                     self._save(progress)
                 if stopping:
+                    self._finish_saving(progress)
                     return complete
                 with jax.profiler.StepTraceAnnotation("train", step_num=self.step):
                     self.state, metrics = self.train_step(self.state, self._next_batch())
@@ -183,6 +188,12 @@ class Trainer:
                 data=data,
                 metrics=self.measured,
             )
+
+    def _finish_saving(self, progress: RunProgress) -> None:
+        """Waits for the last checkpoint; one that could not be written is written again."""
+        while not self.checkpoints.wait():
+            time.sleep(SAVE_PAUSE)
+            self._save(progress)
 
     def _restore(self, target: State) -> State | None:
         """The newest usable checkpoint, with the loader set to its data position; None if there is none."""

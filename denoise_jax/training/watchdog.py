@@ -7,11 +7,11 @@ import threading
 import time
 from pathlib import Path
 
-EXIT_CODE = 75  # EX_TEMPFAIL: worth another try
+from denoise_jax.errors import TEMPORARY
 
 
 class Watchdog:
-    """Ends the process with `EXIT_CODE` if `beat` is not called for `seconds`, as a context manager.
+    """Ends the process with code `TEMPORARY` if `beat` is not called for `seconds`, as a context manager.
 
     The stacks of all threads are first written to stderr and to `file`. A thread that waits in a collective
     operation or for a file system cannot be interrupted in any other way.
@@ -48,7 +48,7 @@ class Watchdog:
 
     def _end(self) -> None:
         print(
-            f"denoise-jax: no progress for {self._seconds:g} s; ending with code {EXIT_CODE}, to be started "
+            f"denoise-jax: no progress for {self._seconds:g} s; ending with code {TEMPORARY}, to be started "
             f"again; the stacks of all threads follow, and are in {self._file}",
             file=sys.stderr,
             flush=True,
@@ -56,4 +56,4 @@ class Watchdog:
         faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
         with self._file.open("w") as file:
             faulthandler.dump_traceback(file, all_threads=True)
-        os._exit(EXIT_CODE)
+        os._exit(TEMPORARY)

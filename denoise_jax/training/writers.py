@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -29,18 +30,30 @@ class Writer(Protocol):
 
 
 class JsonlWriter:
-    """One JSON object per line, flushed at once, so that a killed run loses nothing."""
+    """One JSON object per line, written at once, so that a killed run loses nothing.
+
+    What a full disk does not take is written with the next line.
+    """
 
     def __init__(self, file: Path, resume_step: int):
         """Keeps the lines up to `resume_step`; later ones are computed again."""
         kept = [line for line in read_lines(file) if line["step"] <= resume_step]
         write_atomically(file, "".join(json.dumps(line) + "\n" for line in kept))
-        self._file = file.open("a")
+        self._file = file.open("ab", buffering=0)
+        self._unwritten = b""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one line."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
+        self._unwritten += json.dumps({"step": step, **values}).encode() + b"\n"
+        try:
+            while self._unwritten:  # a call may write a part
+                self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
+        except OSError as error:
+            lines = self._unwritten.count(b"\n")
+            print(
+                f"denoise-jax: {self._file.name} cannot be written: {error.strerror}; {lines} line(s) wait",
+                file=sys.stderr,
+            )
 
     def close(self) -> None:
         """Closes the file."""

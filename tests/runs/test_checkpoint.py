@@ -1,6 +1,9 @@
 """Real Orbax checkpoints: restored bit for bit on any mesh; damage is noticed and costs one checkpoint."""
 
+import contextlib
 import math
+import re
+import resource
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +12,10 @@ import pytest
 
 from configs import quickstart
 from denoise_jax.config import TrainingConfig
-from denoise_jax.errors import CheckpointError
+from denoise_jax.errors import CheckpointError, StorageError
 from denoise_jax.parallel.mesh import make_mesh
-from denoise_jax.runs.checkpoint import Checkpointer, fingerprints
+from denoise_jax.runs.checkpoint import MAX_FAILED_SAVES, Checkpointer
+from denoise_jax.runs.fingerprints import fingerprints
 from denoise_jax.training.optimizer import make_optimizer
 from denoise_jax.training.state import abstract_state, create_state
 
@@ -54,6 +58,17 @@ def test_a_state_is_restored_bit_for_bit_on_any_mesh(saved, tiny_config, state, 
     _assert_same(restored, state)
     for leaf, wanted in zip(jax.tree.leaves(restored), jax.tree.leaves(target), strict=True):
         assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
+
+
+@contextlib.contextmanager
+def no_file_larger_than(size):
+    """Writes fail as on a full disk, but for another reason."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_parameters_can_be_restored_alone(saved, tiny_config, state):
@@ -104,6 +119,32 @@ def test_a_missing_configuration_is_reported(saved):
     (saved / "6" / "files" / "config.json").unlink()
     with pytest.raises(CheckpointError, match="not complete"):
         Checkpointer(saved, read_only=True).contents(6)
+
+
+def test_a_save_that_fails_leaves_nothing_and_the_next_one_is_written(saved, tiny_config, state, capsys):
+    checkpoints = Checkpointer(saved, tiny_config.training)
+    with no_file_larger_than(4096):
+        checkpoints.save(9, state, config=tiny_config, vocabulary=FILES, data=DATA)
+        assert not checkpoints.wait()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"denoise-jax: a checkpoint in .* could not be written: .*; trying again", line)
+    checkpoints.save(9, state, config=tiny_config, vocabulary=FILES, data=DATA)
+    assert {entry.name for entry in saved.iterdir()} >= {"3", "6"}
+    checkpoints.close()
+    assert {entry.name for entry in saved.iterdir()} == {"3", "6", "9"}
+    _assert_same(Checkpointer(saved, read_only=True).restore(9, _target(tiny_config, {})[3]), state)
+
+
+def test_saves_that_keep_failing_end_the_run(saved, tiny_config, state):
+    checkpoints = Checkpointer(saved, tiny_config.training)
+    with no_file_larger_than(4096):
+        for step in range(9, 8 + MAX_FAILED_SAVES):
+            checkpoints.save(step, state, config=tiny_config, vocabulary=FILES, data=DATA)
+            assert not checkpoints.wait()
+        checkpoints.save(step + 1, state, config=tiny_config, vocabulary=FILES, data=DATA)
+        with pytest.raises(StorageError, match="could not be written"):
+            checkpoints.wait()
+    assert Checkpointer(saved).steps() == [3, 6]
 
 
 def test_old_checkpoints_are_deleted_except_at_multiples_of_keep_every(tmp_path, tiny_config, state):

@@ -4,7 +4,8 @@ import subprocess
 import sys
 import time
 
-from denoise_jax.training.watchdog import EXIT_CODE, Watchdog
+from denoise_jax.errors import TEMPORARY
+from denoise_jax.training.watchdog import Watchdog
 
 STUCK = """
 import pathlib, sys, time
@@ -22,7 +23,7 @@ def test_a_stuck_run_is_ended_and_shows_where_it_is(tmp_path):
     file = tmp_path / "stacks.txt"
     command = [sys.executable, "-c", STUCK, str(file)]
     process = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert process.returncode == EXIT_CODE
+    assert process.returncode == TEMPORARY
     for text in (process.stderr, file.read_text()):
         assert "in waiting_for_a_collective" in text
     assert "no progress for 0.5 s" in process.stderr

@@ -1,6 +1,7 @@
 """Metrics files: nothing twice after a resume, nothing lost after a kill."""
 
 import json
+import resource
 
 import pytest
 
@@ -21,6 +22,23 @@ def test_a_resumed_run_writes_each_step_once(tmp_path):
     second.close()
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert [(line["step"], line["train/loss"]) for line in lines] == [(2, 2.0), (4, 4.0), (6, 60.0)]
+
+
+def test_lines_that_a_full_disk_does_not_take_are_written_later(tmp_path, capsys):
+    file = tmp_path / "metrics.jsonl"
+    writer = writers.JsonlWriter(file, 0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40, limits[1]))  # in the middle of the second line
+    try:
+        for step in (1, 2, 3):
+            writer.write(step, {"train/loss": float(step)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert writers.read_lines(file) == [{"step": 1, "train/loss": 1.0}]
+    assert "metrics.jsonl cannot be written" in capsys.readouterr().err
+    writer.write(4, {"train/loss": 4.0})
+    writer.close()
+    assert [line["step"] for line in writers.read_lines(file)] == [1, 2, 3, 4]
 
 
 def test_the_configured_writers_are_opened(tmp_path, tiny_config):
