@@ -27,10 +27,12 @@ from denoise_jax.config import Config
 from denoise_jax.data.loader import TrainLoader
 from denoise_jax.parallel.mesh import make_mesh
 from denoise_jax.paths import to_path
-from denoise_jax.runs.checkpoint import Checkpointer, fingerprints
+from denoise_jax.runs.checkpoint import Checkpointer
+from denoise_jax.runs.fingerprints import fingerprints
 from denoise_jax.training.optimizer import make_optimizer
 from denoise_jax.training.state import count_parameters, create_state
 from denoise_jax.vocabulary.training import train_sentencepiece
+from tests.tiny_corpus import speeches
 
 
 def milliseconds(action: Callable[[], object], repeats: int) -> tuple[float, float]:
@@ -59,7 +61,7 @@ def measure_state(config: Config, folder: Path, repeats: int, table: Table) -> N
     def save_and_wait() -> float:
         blocked, _ = milliseconds(save, 1)
         began = time.perf_counter()
-        checkpoints._wait()
+        checkpoints.wait()
         waits.append(time.perf_counter() - began)
         return blocked
 
@@ -76,8 +78,8 @@ def measure_state(config: Config, folder: Path, repeats: int, table: Table) -> N
 
 def measure_position(folder: Path, repeats: int, table: Table) -> None:
     """A line for the position of one data shard of the quick start, with its shuffle buffer full."""
-    texts = ["The union is strong. We shall build new roads. " * 50]
-    vocabulary = train_sentencepiece(texts, folder / "vocabulary", size=64, sentinels=8)
+    texts = [Path(file).read_text(encoding="utf-8") for file in speeches()["train"][-3:]]
+    vocabulary = train_sentencepiece(texts, folder / "vocabulary", size=512, sentinels=24)
     loader = TrainLoader(quickstart.config().data, vocabulary)
     next(loader)
     size = sum(map(len, loader.state().values()))

@@ -173,18 +173,18 @@ class Trainer:
         return True
 
     def _save(self, progress: RunProgress) -> None:
-        # Settling first keeps states that are not finite from being saved; logging now gives a resumed run
-        # the same log intervals as an uninterrupted one.
+        data = self.loader.state()  # while the last step still runs
+        # Settling keeps states that are not finite from being saved; logging now gives a resumed run the same
+        # log intervals as an uninterrupted one.
         self._settle(progress, log=True)
         if self.step in self.checkpoints.steps():
             return
         with self.interval.paused():
-            data, vocabulary = self.loader.state(), self.vocabulary_files
             self.checkpoints.save(
                 self.step,
                 self.state,
                 config=self.config,
-                vocabulary=vocabulary,
+                vocabulary=self.vocabulary_files,
                 data=data,
                 metrics=self.measured,
             )

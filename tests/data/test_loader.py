@@ -136,6 +136,16 @@ def test_sources_without_a_position_are_refused(configure, own):
         next(loader.TrainLoader(configure(task, shards=1), own))
 
 
+def test_the_first_batch_can_be_read_in_advance(data, own):
+    first, second = loader.TrainLoader(data, own), loader.TrainLoader(data, own)
+    first.read_first()
+    for _ in range(2):
+        assert_equal_batches(next(first), next(second))
+    position, third = first.state(), next(first)
+    second.restore(position)
+    assert_equal_batches(next(second), third)
+
+
 def test_every_evaluation_reads_the_same_and_all_of_the_split(data, own):
     first, second = (list(loader.evaluation_batches(data, own, "train", 64)) for _ in (0, 1))
     for one, two in zip(first, second, strict=True):

@@ -11,7 +11,8 @@ import numpy as np
 import optax
 import pytest
 
-from denoise_jax.errors import CheckpointError
+from denoise_jax.data.loader import TrainLoader
+from denoise_jax.errors import CheckpointError, DataError
 from denoise_jax.runs.checkpoint import Checkpointer
 from denoise_jax.training import loop
 from denoise_jax.training.log_interval import NonFiniteLoss
@@ -87,6 +88,16 @@ def test_evaluate_then_save_then_fetch_then_update_then_log_the_previous_step(co
         *("fetch 5", "update 5", "log 5"),
         *("log 6", "evaluate 6", "save 6"),
     ]
+
+
+def test_data_whose_position_cannot_be_saved_are_refused_before_compiling(config, tmp_path, monkeypatch):
+    def refuse(loader):
+        raise DataError("cannot be saved")
+
+    monkeypatch.setattr(TrainLoader, "state", refuse)
+    monkeypatch.setattr(loop, "make_train_step", None)
+    with pytest.raises(DataError, match="cannot be saved"):
+        make_trainer(config, tmp_path)
 
 
 def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(config, uninterrupted, tmp_path):
