@@ -3,8 +3,8 @@
     python benchmarks/saving.py [--folder FOLDER] [--repeats 5]
 
 Blocking is the time until `save` returns; the rest happens in the background. The fingerprints are computed
-by the device, so on a CPU they cost what its memory allows. The limit beside them is a copy of the same bytes
-in memory, which any save that lets training go on has to make.
+by the device, so on a CPU the next step waits for them. The limit beside them is a copy of the same bytes in
+memory; on a CPU, Orbax reads the arrays where they are.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def measure_state(config: Config, folder: Path, repeats: int, table: Table) -> N
     copied = milliseconds(lambda: [np.array(leaf) for leaf in jax.tree.leaves(state)], repeats)
     marked = milliseconds(lambda: fingerprints(state), repeats)
     table.add_row(what, "save, blocking", f"{statistics.median(blocked):,.0f}", f"{max(blocked):,.0f}")
-    table.add_row(what, "of which fingerprints", f"{marked[0]:,.0f}", f"{marked[1]:,.0f}")
+    table.add_row(what, "fingerprints, after it", f"{marked[0]:,.0f}", f"{marked[1]:,.0f}")
     limit = f"limit: copy of {bytes_saved / 1e9:.1f} GB"
     table.add_row(what, limit, f"{copied[0]:,.0f}", f"{copied[1]:,.0f}")
     table.add_row(what, "until it is on disk", f"{1e3 * statistics.median(waits):,.0f}", "")
@@ -83,7 +83,7 @@ def measure_position(folder: Path, repeats: int, table: Table) -> None:
     loader = TrainLoader(quickstart.config().data, vocabulary)
     next(loader)
     size = sum(map(len, loader.state().values()))
-    position = milliseconds(loader.state, repeats)
+    position = milliseconds(loader.snapshot, repeats)
     what = f"one data shard, {size / 1e6:.1f} MB"
     table.add_row(what, "position, blocking", f"{position[0]:,.0f}", f"{position[1]:,.0f}")
 

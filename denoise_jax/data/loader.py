@@ -6,10 +6,7 @@ number of hosts.
 """
 
 import itertools
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import numpy as np
@@ -25,6 +22,8 @@ from denoise_jax.parallel import processes
 from denoise_jax.vocabulary.base import Vocabulary
 
 Batch = dict[str, np.ndarray]
+
+_REFUSE_EXTERNAL_STATE = 2  # TensorFlow's ExternalStatePolicy.FAIL
 
 # TensorFlow only reads data: it must not allocate memory of the accelerators.
 for _kind in ("GPU", "TPU"):
@@ -84,47 +83,46 @@ class TrainLoader:
 
     def state(self) -> dict[str, bytes]:
         """Positions of this host's shards, file name → content, for the same TensorFlow version."""
-        files: dict[str, bytes] = {}
-        for shard, iterator in zip(self._shards, self._iterators, strict=True):
-            with tempfile.TemporaryDirectory() as folder:
-                self._write(iterator, os.path.join(folder, "it"))
-                for file in sorted(Path(folder).iterdir()):
-                    files[f"{self._prefix(shard)}.{file.name}"] = file.read_bytes()
-        return files
+        return {name: content() for name, content in self.snapshot().items()}
 
-    def restore(self, files: dict[str, bytes]) -> None:
+    def snapshot(self) -> dict[str, Callable[[], bytes]]:
+        """As `state`, with functions that make the contents later, in any thread."""
+        found = zip(self._shards, self._iterators, strict=True)
+        return {self._name(shard): self._position(iterator) for shard, iterator in found}
+
+    def restore(self, files: Mapping[str, bytes]) -> None:
         """Resumes at the positions in `files`; DataError if a shard's is missing or cannot be read."""
         for shard, iterator in zip(self._shards, self._iterators, strict=True):
-            prefix = self._prefix(shard) + "."
-            mine = {
-                name.removeprefix(prefix): data for name, data in files.items() if name.startswith(prefix)
-            }
-            if not mine:
+            name = self._name(shard)
+            if name not in files:
                 raise DataError(
                     f"the checkpoint has no position for data shard {shard} of {self._num_shards}"
                 )
-            with tempfile.TemporaryDirectory() as folder:
-                for name, data in mine.items():
-                    (Path(folder) / name).write_bytes(data)
-                try:
-                    tf.train.Checkpoint(iterator=iterator).read(os.path.join(folder, "it")).assert_consumed()
-                except (tf.errors.OpError, AssertionError) as error:
-                    reason = str(error).splitlines()[0]
-                    raise DataError(
-                        f"the position of data shard {shard} cannot be restored with TensorFlow "
-                        f"{tf.__version__}: {reason}"
-                    ) from None
+            try:
+                position = tf.io.parse_tensor(files[name], tf.variant)
+                tf.raw_ops.DeserializeIterator(
+                    resource_handle=iterator._iterator_resource, serialized=position
+                )
+            except tf.errors.OpError as error:
+                raise DataError(
+                    f"the position of data shard {shard} cannot be restored with TensorFlow "
+                    f"{tf.__version__}: {str(error).splitlines()[0]}"
+                ) from None
 
-    def _write(self, iterator: tf.data.Iterator, path: str) -> None:
+    def _position(self, iterator: tf.data.Iterator) -> Callable[[], bytes]:
+        # The operations below tf.train.Checkpoint, which would write files at once.
         try:
-            tf.train.Checkpoint(iterator=iterator).write(path)
+            position = tf.raw_ops.SerializeIterator(
+                resource_handle=iterator._iterator_resource, external_state_policy=_REFUSE_EXTERNAL_STATE
+            )
         except tf.errors.FailedPreconditionError as error:
             raise DataError(
                 f"the position in task {self._task!r} cannot be saved, so the run could not be resumed: its "
                 f"source or a preprocessor calls back into Python or draws stateful noise ({error.message})"
             ) from None
+        return lambda: tf.io.serialize_tensor(position).numpy()
 
-    def _prefix(self, shard: int) -> str:
+    def _name(self, shard: int) -> str:
         return f"shard_{shard:05d}-of-{self._num_shards:05d}"
 
 

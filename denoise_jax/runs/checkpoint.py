@@ -10,7 +10,8 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 
 import jax
@@ -23,6 +24,7 @@ from denoise_jax.errors import CheckpointError, StorageError
 from denoise_jax.parallel.processes import is_first, together
 from denoise_jax.paths import absolute, is_remote, to_path
 from denoise_jax.runs.checkpoint_items import (
+    Content,
     FilesHandler,
     FilesRestore,
     FilesSave,
@@ -82,27 +84,28 @@ class Checkpointer:
         *,
         config: Config,
         vocabulary: Mapping[str, bytes],
-        data: Mapping[str, bytes],
+        data: Mapping[str, Content],
         metrics: Mapping[str, float] | None = None,
     ):
         """Starts saving `state` after `step` updates, with the matching data position, once the previous
         save has ended (see `wait`).
 
         Args:
+          data: position in the data, file name → content.
           metrics: of a validation at this step, by which the best checkpoints are kept.
 
         Raises:
           StorageError: as in `wait`.
         """
         self.wait()
-        files = {_DATA_PREFIX + name: content for name, content in data.items()}
+        files: dict[str, Content] = {_DATA_PREFIX + name: content for name, content in data.items()}
         if is_first():
             files[CONFIG] = (config.model_dump_json(indent=2) + "\n").encode()
             files |= {f"{VOCABULARY}/{name}": content for name, content in vocabulary.items()}
-        marks = start_fingerprints(state)
+        marks: Future[Callable] = Future()
 
         def meta() -> bytes:
-            return json.dumps({"step": step, "fingerprints": marks()}).encode()
+            return json.dumps({"step": step, "fingerprints": marks.result()()}).encode()
 
         items = ocp.args.Composite(
             state=StateSave(state),
@@ -113,7 +116,9 @@ class Checkpointer:
             # Orbax copies with np.asarray, an implicit transfer.
             with jax.transfer_guard_device_to_host("allow"):
                 self._manager.save(step, args=items, metrics=metrics and dict(metrics))
+            marks.set_result(start_fingerprints(state))  # after Orbax has read `state`, which takes less time
         except OSError as error:
+            marks.cancel()
             self._after_failed_save(error)
         else:
             self._saving = True

@@ -173,7 +173,7 @@ class Trainer:
         return True
 
     def _save(self, progress: RunProgress) -> None:
-        data = self.loader.state()  # while the last step still runs
+        data = self.loader.snapshot()  # while the last step still runs
         # Settling keeps states that are not finite from being saved; logging now gives a resumed run the same
         # log intervals as an uninterrupted one.
         self._settle(progress, log=True)

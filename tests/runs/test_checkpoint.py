@@ -20,7 +20,7 @@ from denoise_jax.training.optimizer import make_optimizer
 from denoise_jax.training.state import abstract_state, create_state
 
 FILES = {"sentencepiece.model": b"model", "vocabulary.json": b"{}"}
-DATA = {"shard_00000-of-00001.it.index": b"\x00\x01", "shard_00000-of-00001.it.data": bytes(range(256))}
+DATA = {"shard_00000-of-00002": b"\x00\x01", "shard_00001-of-00002": bytes(range(256))}
 
 
 def _target(config, parallel):
@@ -110,8 +110,8 @@ def test_a_missing_file_is_reported_in_one_line(saved, tiny_config):
 
 
 def test_changed_position_in_the_data_is_noticed(saved):
-    (saved / "6" / "files" / "data" / "shard_00000-of-00001.it.data").write_bytes(bytes(256))
-    with pytest.raises(CheckpointError, match="shard_00000-of-00001.it.data has changed since it was saved"):
+    (saved / "6" / "files" / "data" / "shard_00001-of-00002").write_bytes(bytes(256))
+    with pytest.raises(CheckpointError, match="shard_00001-of-00002 has changed since it was saved"):
         Checkpointer(saved, read_only=True).contents(6)
 
 
