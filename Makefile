@@ -21,7 +21,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-parity quickstart test test-slow lint format docs lock clean
+.PHONY: help setup setup-parity setup-tpu quickstart test test-slow lint format docs lock clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ $(STAMP): requirements.txt pyproject.toml
 
 setup-parity: setup  ## also install PyTorch and transformers for the parity tests (1 to 5 GB)
 	"$(VENV)/bin/python" -m pip install --quiet --no-build-isolation --editable ".[parity]"
+
+setup-tpu: setup  ## also install libtpu, for tests that need the topology of a pod but no TPU (0.7 GB)
+	"$(VENV)/bin/python" -m pip install --quiet --require-hashes --no-deps --requirement requirements-tpu.txt
 
 # The README's quick start. Each line also works by itself in the activated environment.
 quickstart: setup  ## train a vocabulary and a small model, evaluate it and fill in masks

@@ -1,7 +1,8 @@
 """A run of several processes on this machine, to rehearse a pod: `python -m launch.local -- train ...`.
 
-    python -m launch.local --processes 2 --devices 4 -- train quickstart --workdir runs/pod
-    python -m launch.local --processes 2 --devices 4 --kill-every 60 -- train quickstart --workdir runs/pod
+    python -m launch.local --processes 2 --devices 4 -- train quickstart --data.shards 2 --workdir runs/pod
+
+`--kill-every 60` kills one of the processes every minute or so.
 
 Each process has virtual CPU devices of its own. As on a pod, if one process ends badly the others end too,
 and all are started again; the run resumes from its newest checkpoint.

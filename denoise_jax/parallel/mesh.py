@@ -30,34 +30,49 @@ def make_mesh(config: ParallelConfig, devices: Sequence[jax.Device] | None = Non
             f"parallel: data={config.data} x fsdp={config.fsdp} x tensor={config.tensor} does not match the "
             f"{count} available devices; set the axes so that their product is {count}"
         )
-    # JAX's default is explicit axes; here the compiler propagates the shardings of sharding.py.
-    axis_types = (AxisType.Auto,) * len(AXES)
-    devices = jax.devices() if devices is None else devices
-    slices = len({getattr(device, "slice_index", 0) for device in devices})
-    if slices > 1:
-        arranged = _across_slices((data, config.fsdp, config.tensor), slices, devices)
-        mesh = Mesh(arranged, AXES, axis_types=axis_types)
-    else:
-        shape = data, config.fsdp, config.tensor
-        mesh = jax.make_mesh(shape, AXES, axis_types=axis_types, devices=devices)
-    if any(len({device.process_index for device in group}) > 1 for row in mesh.devices for group in row):
+    shape = data, config.fsdp, config.tensor
+    arranged = _arranged(shape, jax.devices() if devices is None else devices)
+    if _spans_processes(arranged):
         raise ConfigError(
             f"parallel.tensor={config.tensor} spans several processes, which read different rows; "
             "lower it to at most the devices of one process"
         )
-    return mesh
+    # JAX's default is explicit axes; here the compiler propagates the shardings of sharding.py.
+    return Mesh(arranged, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def _across_slices(shape: tuple[int, int, int], slices: int, devices: Sequence[jax.Device]) -> np.ndarray:
-    """Devices of several TPU slices [data, fsdp, tensor], of which only `data` crosses the slow network."""
-    data, fsdp, tensor = shape
-    if data % slices:
+def _arranged(shape: tuple[int, int, int], devices: Sequence[jax.Device]) -> np.ndarray:
+    """Devices [data, fsdp, tensor]: on TPUs, neighbours in the torus along `fsdp` and `tensor`.
+
+    Of several TPU slices, only `data` crosses the slow network between them.
+    """
+    slices = len({_slice(device) for device in devices})
+    if slices == 1:
+        arranged = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    elif shape[0] % slices:
         raise ConfigError(
-            f"parallel.data={data} is not a multiple of the {slices} slices, so fsdp x tensor does not fit "
-            "into one slice; lower parallel.fsdp or parallel.tensor"
+            f"parallel.data={shape[0]} is not a multiple of the {slices} slices, so fsdp x tensor does not "
+            "fit into one slice; lower parallel.fsdp or parallel.tensor"
         )
-    within = data // slices, fsdp, tensor
-    return mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices)
+    else:
+        within = shape[0] // slices, *shape[1:]
+        arranged = mesh_utils.create_hybrid_device_mesh(
+            within, (slices, 1, 1), devices, allow_split_physical_axes=True
+        )
+    if _spans_processes(arranged):
+        # JAX lays four devices in a line, but the four chips of a host are a square of the torus.
+        by_host = sorted(devices, key=lambda device: (_slice(device), device.process_index, device.id))
+        arranged = np.array(by_host).reshape(shape)
+    return arranged
+
+
+def _slice(device: jax.Device) -> int:
+    return getattr(device, "slice_index", 0)
+
+
+def _spans_processes(arranged: np.ndarray) -> bool:
+    """Whether a group of devices along `tensor` belongs to several processes."""
+    return any(len({device.process_index for device in group}) > 1 for row in arranged for group in row)
 
 
 def batch_shards(mesh: Mesh) -> int:
