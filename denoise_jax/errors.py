@@ -7,6 +7,11 @@ from collections.abc import Iterable
 TEMPORARY = 75  # exit code, EX_TEMPFAIL: launchers start the same command again
 
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+_UNREACHABLE = {errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT}
+_TEMPORARY_ERRNOS = _FULL | _UNREACHABLE  # aiohttp's errors are no ConnectionError
+
+
 class UserError(ValueError):
     """The message names the field or file, its value and the remedy."""
 
@@ -29,7 +34,7 @@ class StorageError(UserError):
 
 def is_temporary(error: Exception) -> bool:
     """Whether the cause may go away by itself: a full disk, a server that does not answer."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+    if isinstance(error, OSError) and error.errno in _TEMPORARY_ERRNOS:
         return True
     return isinstance(error, (StorageError, ConnectionError, TimeoutError))
 

@@ -1,10 +1,11 @@
 """Paths on the local disk and in buckets, gs:// and s3://, through etils.epath and fsspec."""
 
+import functools
 import os
 import re
 from pathlib import Path
 
-from denoise_jax.errors import ConfigError
+from denoise_jax.errors import ConfigError, StorageError, is_temporary
 
 BUCKETS = ("gs", "s3")
 
@@ -31,6 +32,19 @@ def to_path(path: str | os.PathLike) -> Path:
     return _bucket_path(text)
 
 
+def reachable_path(path: str | os.PathLike) -> Path:
+    """As `to_path`, once it is known that a bucket answers: `exists` is false for one that does not.
+
+    Raises:
+      ConfigError: as for `to_path`, or the bucket may not be read.
+      StorageError: the bucket does not answer.
+    """
+    path = to_path(path)
+    if is_remote(path):
+        _check_bucket(os.fspath(path).split("/")[0].rstrip(":"), os.fspath(path).split("/")[2])
+    return path
+
+
 def is_remote(path: os.PathLike) -> bool:
     """Whether a path made by `to_path` is in a bucket."""
     return "://" in os.fspath(path)
@@ -39,6 +53,23 @@ def is_remote(path: os.PathLike) -> bool:
 def absolute(path: Path) -> Path:
     """`path.absolute()`, which for one in a bucket would be a local path below the working directory."""
     return path if is_remote(path) else path.absolute()
+
+
+@functools.cache
+def _check_bucket(scheme: str, bucket: str) -> None:
+    import fsspec
+
+    try:
+        fsspec.filesystem(scheme).info(f"{bucket}/denoise_jax-is-here")
+    except FileNotFoundError:
+        return
+    except Exception as error:  # aiohttp, gcsfs, google.auth and botocore raise their own
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+        if is_temporary(error):
+            raise StorageError(f"{scheme}://{bucket} cannot be reached: {reason}") from None
+        raise ConfigError(
+            f"{scheme}://{bucket} cannot be read: {reason}; log in, and check the permissions"
+        ) from None
 
 
 def _bucket_path(text: str) -> Path:

@@ -1,6 +1,26 @@
-"""Hints for misspelt names."""
+"""Hints for misspelt names; which errors are worth another try."""
 
-from denoise_jax.errors import nearest
+import errno
+
+import pytest
+
+from denoise_jax.errors import ConfigError, StorageError, is_temporary, nearest
+
+
+@pytest.mark.parametrize(
+    ("error", "temporary"),
+    [
+        (StorageError("full"), True),
+        (ConfigError("wrong"), False),
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.ECONNREFUSED, "Connection refused"), True),
+        (TimeoutError(), True),
+        (PermissionError(errno.EACCES, "Permission denied"), False),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), False),
+    ],
+)
+def test_only_full_and_unreachable_storage_is_worth_another_try(error, temporary):
+    assert is_temporary(error) is temporary
 
 
 def test_close_names_are_suggested_and_otherwise_all_are_listed():

@@ -40,7 +40,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"denoise-jax: {error}", file=sys.stderr)
         return TEMPORARY if is_temporary(error) else 2
     except OSError as error:  # a path that cannot be read or written
-        print(f"denoise-jax: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        reason = f"{error.filename}: {error.strerror or error}" if error.filename else error
+        print(f"denoise-jax: {reason}", file=sys.stderr)
         return TEMPORARY if is_temporary(error) else 2
     except KeyboardInterrupt:
         print("denoise-jax: interrupted", file=sys.stderr)

@@ -45,14 +45,15 @@ def _restore(terminal: int) -> None:
 def _quiet_loggers() -> None:
     """Keeps only errors: the warnings of SeqIO and others are nothing a user can act on.
 
-    Nor are Orbax's errors (absl, asyncio), hundreds of lines for one full disk: we report them ourselves.
+    Nor are the errors of Orbax (absl, asyncio) and gcsfs: of a full disk, which we report, hundreds of lines.
     """
     import absl.logging
 
     absl.logging.set_verbosity(absl.logging.FATAL)
     for name in ("jax", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    for name in ("asyncio", "gcsfs"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from denoise_jax.errors import CheckpointError, UserError
-from denoise_jax.paths import is_remote, to_path
+from denoise_jax.paths import is_remote, reachable_path
 from denoise_jax.runs.run_folder import CHECKPOINTS, CONFIG, is_run, newest_step, read_config
 
 METRICS = "metrics.jsonl"
@@ -46,7 +46,7 @@ def list_runs(folder: str | Path) -> list[RunSummary]:
     Raises:
       UserError: there is no such folder.
     """
-    folder = to_path(folder)
+    folder = reachable_path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; name one with runs in it, or a run")
     if is_run(folder):
@@ -68,7 +68,7 @@ def list_checkpoints(run: str | Path, *, verify: bool = False) -> list[Checkpoin
     Raises:
       CheckpointError: `run` is not a run.
     """
-    folder = to_path(run)
+    folder = reachable_path(run)
     if not is_run(folder):
         raise CheckpointError(f"{folder} is not a run: it has no {CONFIG}; `denoise-jax runs` lists runs")
     validations = {line["step"]: line for line in read_metrics(folder) if "validation/loss" in line}

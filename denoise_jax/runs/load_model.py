@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from denoise_jax.config import Config, ParallelConfig
 from denoise_jax.errors import CheckpointError, ConfigError
 from denoise_jax.parallel.mesh import make_mesh
-from denoise_jax.paths import to_path
+from denoise_jax.paths import reachable_path
 from denoise_jax.runs import run_folder
 from denoise_jax.runs.checkpoint import Checkpointer
 from denoise_jax.runs.warm_start import abstract_params
@@ -62,7 +62,7 @@ def load_model(path: str | Path, step: int | None = None) -> LoadedModel:
 
 def open_checkpoint(path: str | Path, step: int | None = None) -> StoredCheckpoint:
     """As `load_model`, but without reading the parameters."""
-    folder, step, run = _find(to_path(path), step)
+    folder, step, run = _find(reachable_path(path), step)
     checkpoints = Checkpointer(folder, read_only=True)
     steps = checkpoints.steps()
     if not steps:

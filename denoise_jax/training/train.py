@@ -18,7 +18,7 @@ from denoise_jax.evaluation.evaluate import Evaluator
 from denoise_jax.parallel import processes
 from denoise_jax.parallel.mesh import check_batch, make_mesh
 from denoise_jax.parallel.processes import is_first, together
-from denoise_jax.paths import to_path
+from denoise_jax.paths import reachable_path
 from denoise_jax.runs import run_folder
 from denoise_jax.runs.config_differences import flattened
 from denoise_jax.runs.resolve_run import ResolvedRun, resolve_run
@@ -56,7 +56,7 @@ def train(config: Config, workdir: str | Path, *, console: Console | None = None
         that can be checked is checked before anything is written or compiled.
       NonFiniteLoss: the loss or the gradient is not finite.
     """
-    folder = to_path(workdir)
+    folder = reachable_path(workdir)
     console = (console or Console()) if is_first() else Console(quiet=True)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal())

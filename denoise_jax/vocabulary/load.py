@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from denoise_jax.errors import DataError
-from denoise_jax.paths import to_path
+from denoise_jax.paths import reachable_path
 from denoise_jax.vocabulary.base import INFO_FILE, MODEL_FILE, ORIGINAL_FILES, TOKENIZER_FILE, Vocabulary
 
 
@@ -14,7 +14,7 @@ def load_vocabulary(path: str | Path) -> Vocabulary:
     Raises:
       DataError: `path` has no vocabulary, or one that cannot be used.
     """
-    path = to_path(path)
+    path = reachable_path(path)
     if path.suffix == ".model" and not path.is_dir():
         files = {MODEL_FILE: path, INFO_FILE: path.with_name(INFO_FILE)}
     else:

@@ -1,15 +1,20 @@
 """Commands on runs: what they print and write, and their exit codes when a run fails."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import optax
 import pytest
 
 from denoise_jax.cli.main import main
+from denoise_jax.errors import TEMPORARY
 from denoise_jax.training import loop
 from denoise_jax.training.optimizer import make_optimizer
+from tests.object_store import ObjectStore
 
 
 @pytest.fixture
@@ -64,3 +69,15 @@ def test_a_shorter_run_is_refused_in_one_line(run, capsys):
     error = capsys.readouterr().err
     assert "num_steps=4 is below the 6 steps" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_bucket_that_does_not_answer_is_reported_in_one_line():
+    store = ObjectStore()  # never started
+    command = [sys.executable, "-m", "denoise_jax.cli.main", "runs", "gs://somewhere/runs"]
+    result = subprocess.run(
+        command, env=os.environ | store.environment, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == TEMPORARY
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("denoise-jax: gs://somewhere cannot be reached: ")
