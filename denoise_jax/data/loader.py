@@ -48,7 +48,7 @@ class TrainLoader:
         self._task, self._num_shards = config.task, config.shards
         self._can_be_saved = False
         self._first: Batch | None = None
-        self._shards = _shards_of_this_host(config.shards)
+        self._shards = shards_of_this_host(config.shards)
         task = registry.find_task(config.task, config.task_modules, vocabulary)
         self._iterators: list[tf.data.Iterator] = []
         for shard in self._shards:
@@ -147,7 +147,7 @@ def evaluation_batches(
     if batch_size % hosts:
         raise ConfigError(f"evaluation batch size {batch_size} is not a multiple of the {hosts} hosts")
     shared = num_shards % hosts == 0
-    shards = _shards_of_this_host(num_shards) if shared else range(num_shards)
+    shards = shards_of_this_host(num_shards) if shared else range(num_shards)
     size = batch_size // num_shards
     iterators = []
     for shard in shards:
@@ -208,9 +208,13 @@ def _unreadable(task: str, error: tf.errors.InvalidArgumentError) -> DataError:
     return DataError(f"task {task!r} cannot be read: {found.replace('[', '').replace(']', '')}")
 
 
-def _shards_of_this_host(num_shards: int) -> range:
+def shards_of_this_host(num_shards: int) -> range:
+    """The logical shards that this host reads; ConfigError if hosts cannot share them evenly."""
     hosts = jax.process_count()
     if num_shards % hosts:
-        raise ConfigError(f"data.shards={num_shards} is not a multiple of the {hosts} hosts")
+        raise ConfigError(
+            f"data.shards={num_shards} is not a multiple of the {hosts} hosts; start the run with "
+            f"--data.shards {hosts}"
+        )
     share = num_shards // hosts
     return range(jax.process_index() * share, (jax.process_index() + 1) * share)

@@ -13,7 +13,7 @@ from denoise_jax import __version__
 from denoise_jax.config import Config
 from denoise_jax.data import registry
 from denoise_jax.data.finetuning import check_classes
-from denoise_jax.data.loader import TrainLoader
+from denoise_jax.data.loader import TrainLoader, shards_of_this_host
 from denoise_jax.evaluation.evaluate import Evaluator
 from denoise_jax.parallel import processes
 from denoise_jax.parallel.mesh import check_batch, make_mesh
@@ -112,6 +112,7 @@ def _check_agreement(run: ResolvedRun) -> None:
 def _check(config: Config) -> Mesh:
     """The mesh of the run; raises if the task or the devices do not fit the configuration."""
     check_writers(config.training.writers)
+    shards_of_this_host(config.data.shards)
     task = registry.find_task(config.data.task, config.data.task_modules)
     check_classes(task, config.model.num_classes)
     splits = ["train", *[config.evaluation.validation_split] * bool(config.training.evaluate_every)]
