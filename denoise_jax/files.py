@@ -7,6 +7,7 @@ itself; a folder is uploaded file by file, `LAST` at the end.
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,33 @@ def write_atomically(file: Path, content: str | bytes) -> None:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class AppendedFile:
+    """A local file to which records are appended at once, so that a kill loses nothing.
+
+    What a full disk does not take is kept, and written before the next record.
+    """
+
+    def __init__(self, file: Path):
+        self._file = file.open("ab", buffering=0)
+        self._unwritten = b""
+
+    def append(self, record: bytes) -> None:
+        """Writes `record`; the first one that has to wait is reported on stderr."""
+        waiting = bool(self._unwritten)
+        self._unwritten += record
+        try:
+            while self._unwritten:  # one call may write a part
+                self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
+        except OSError as error:
+            if not waiting:
+                reason = f"{self._file.name} cannot be written: {error.strerror}"
+                print(f"denoise-jax: {reason}; trying again", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
 
 
 def check_new_folder(folder: Path, argument: str) -> None:

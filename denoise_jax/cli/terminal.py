@@ -55,6 +55,13 @@ def _quiet_loggers() -> None:
     for name in ("asyncio", "gcsfs"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    sys.unraisablehook = _report_unraisable
+
+
+def _report_unraisable(found) -> None:
+    """Python's hook, without TensorStore's calls to the event loop of a save that has failed."""
+    if not (found.exc_type is RuntimeError and str(found.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(found)
 
 
 @contextlib.contextmanager

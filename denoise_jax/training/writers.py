@@ -4,14 +4,20 @@ import hashlib
 import importlib.util
 import json
 import os
-import sys
+import socket
+import struct
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import masked_crc32c
+from tensorboardX.summary import scalar
+
 from denoise_jax.config import Config
 from denoise_jax.errors import ConfigError
-from denoise_jax.files import write_atomically
+from denoise_jax.files import AppendedFile, write_atomically
 from denoise_jax.parallel.processes import is_first
 from denoise_jax.paths import absolute
 from denoise_jax.runs.list_runs import METRICS, parse_metrics
@@ -30,30 +36,17 @@ class Writer(Protocol):
 
 
 class JsonlWriter:
-    """One JSON object per line, written at once, so that a killed run loses nothing.
-
-    What a full disk does not take is written with the next line.
-    """
+    """One JSON object per line."""
 
     def __init__(self, file: Path, resume_step: int):
         """Keeps the lines up to `resume_step`; later ones are computed again."""
         kept = [line for line in read_lines(file) if line["step"] <= resume_step]
         write_atomically(file, "".join(json.dumps(line) + "\n" for line in kept))
-        self._file = file.open("ab", buffering=0)
-        self._unwritten = b""
+        self._file = AppendedFile(file)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one line."""
-        self._unwritten += json.dumps({"step": step, **values}).encode() + b"\n"
-        try:
-            while self._unwritten:  # a call may write a part
-                self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
-        except OSError as error:
-            lines = self._unwritten.count(b"\n")
-            print(
-                f"denoise-jax: {self._file.name} cannot be written: {error.strerror}; {lines} line(s) wait",
-                file=sys.stderr,
-            )
+        self._file.append(json.dumps({"step": step, **values}).encode() + b"\n")
 
     def close(self) -> None:
         """Closes the file."""
@@ -61,23 +54,35 @@ class JsonlWriter:
 
 
 class TensorBoardWriter:
-    """TensorBoard event files, written with tensorboardX."""
+    """A TensorBoard event file, made of tensorboardX's records.
+
+    Its own `SummaryWriter` hangs when the disk is full: the thread that writes ends, and its queue fills up.
+    """
 
     def __init__(self, folder: Path, resume_step: int):
-        from tensorboardX import SummaryWriter
-
-        purge_step = resume_step + 1 if resume_step else None
-        # Without the suffix, two files of one second have the same name.
-        self._writer = SummaryWriter(str(folder), purge_step=purge_step, filename_suffix=f".{resume_step}")
+        """Events after `resume_step` in older files are hidden; the steps are computed again."""
+        folder.mkdir(parents=True, exist_ok=True)
+        # Without the last part, two files of one second have the same name.
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{resume_step}"
+        self._file = AppendedFile(folder / name)
+        self._append(file_version="brain.Event:2")
+        if resume_step:
+            self._append(step=resume_step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds a scalar for each value."""
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+            self._append(step=step, summary=scalar(name, value))
 
     def close(self) -> None:
-        """Flushes and closes the event file."""
-        self._writer.close()
+        """Closes the event file."""
+        self._file.close()
+
+    def _append(self, **event: object) -> None:
+        data = Event(wall_time=time.time(), **event).SerializeToString()
+        length = struct.pack("<Q", len(data))  # TFRecord: length, content, each with a checksum
+        checksums = [struct.pack("<I", masked_crc32c(part)) for part in (length, data)]
+        self._file.append(length + checksums[0] + data + checksums[1])
 
 
 class WandbWriter:

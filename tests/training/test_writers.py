@@ -35,7 +35,7 @@ def test_lines_that_a_full_disk_does_not_take_are_written_later(tmp_path, capsys
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert writers.read_lines(file) == [{"step": 1, "train/loss": 1.0}]
-    assert "metrics.jsonl cannot be written" in capsys.readouterr().err
+    assert "metrics.jsonl cannot be written: File too large; " in capsys.readouterr().err
     writer.write(4, {"train/loss": 4.0})
     writer.close()
     assert [line["step"] for line in writers.read_lines(file)] == [1, 2, 3, 4]
