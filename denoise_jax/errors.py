@@ -32,11 +32,21 @@ class StorageError(UserError):
     """A disk or bucket that is full or cannot be reached. Worth another try: exit code `TEMPORARY`."""
 
 
+class LostProcessError(UserError):
+    """Another process of the run has ended. Worth another try of all: exit code `TEMPORARY`."""
+
+
 def is_temporary(error: Exception) -> bool:
-    """Whether the cause may go away by itself: a full disk, a server that does not answer."""
+    """Whether another try may succeed: a disk was full, a server did not answer, a process was lost."""
     if isinstance(error, OSError) and error.errno in _TEMPORARY_ERRNOS:
         return True
-    return isinstance(error, (StorageError, ConnectionError, TimeoutError))
+    return isinstance(error, (StorageError, LostProcessError, ConnectionError, TimeoutError))
+
+
+def reason_of(error: BaseException) -> str:
+    """The start of an error's message, which may have hundreds of lines, none, or be only a URL."""
+    line = next(iter(str(error).strip().splitlines()), "")[:200]
+    return line if " " in line else f"{type(error).__name__} {line}".strip()
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> str:

@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from denoise_jax.errors import ConfigError, StorageError, is_temporary
+from denoise_jax.errors import ConfigError, StorageError, is_temporary, reason_of
 
 BUCKETS = ("gs", "s3")
 
@@ -64,7 +64,7 @@ def _check_bucket(scheme: str, bucket: str) -> None:
     except FileNotFoundError:
         return
     except Exception as error:  # aiohttp, gcsfs, google.auth and botocore raise their own
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+        reason = reason_of(error)
         if is_temporary(error):
             raise StorageError(f"{scheme}://{bucket} cannot be reached: {reason}") from None
         raise ConfigError(

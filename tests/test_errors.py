@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from denoise_jax.errors import ConfigError, StorageError, is_temporary, nearest
+from denoise_jax.errors import ConfigError, StorageError, is_temporary, nearest, reason_of
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,16 @@ def test_close_names_are_suggested_and_otherwise_all_are_listed():
     assert nearest("bart_bases", known) == "did you mean bart_base or bart_large?"
     assert nearest("t5", known, otherwise="see --help") == "see --help"
     assert nearest("t5", iter(known)) == "choose from quickstart, bart_base, bart_large"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("\nNOT_FOUND: no such file\nmore lines"), "NOT_FOUND: no such file"),
+        (FileNotFoundError("http://server/object"), "FileNotFoundError http://server/object"),
+        (TimeoutError(), "TimeoutError"),
+        (OSError(errno.ENOSPC, "No space left on device"), "[Errno 28] No space left on device"),
+    ],
+)
+def test_a_reason_is_one_line_that_says_something(error, reason):
+    assert reason_of(error) == reason

@@ -4,9 +4,10 @@ Every function here except `initialize` and `is_first` is called by all processe
 With one process they return at once.
 """
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,11 +16,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from denoise_jax import errors
-from denoise_jax.errors import ConfigError, UserError, is_temporary
+from denoise_jax.errors import ConfigError, LostProcessError, UserError, is_temporary, reason_of
 
 Result = TypeVar("Result")
 
 INITIALIZATION_TIMEOUT = 300  # seconds in which all processes must have started
+_SIGNS_OF_LOSS = ("Gloo", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat")
 HEARTBEAT_TIMEOUT = 100  # seconds after which a silent process is given up, and all others end
 
 
@@ -74,7 +76,7 @@ def initialize(
             heartbeat_timeout_seconds=heartbeat_timeout,
         )
     except (RuntimeError, ValueError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+        reason = reason_of(error)
         raise ConfigError(
             f"the processes of the run cannot be connected: {reason}; give --coordinator HOST:PORT, "
             "--num-processes and --process-id, or --num-processes 1 for a single process"
@@ -137,6 +139,22 @@ def together(action: Callable[[], Result]) -> Result:
             kind, message = other.split("\n", 1)
             raise getattr(errors, kind, UserError)(f"process {index}: {message}")
     return result
+
+
+@contextlib.contextmanager
+def reporting_lost_processes() -> Iterator[None]:
+    """LostProcessError for a collective operation in the block that fails because another process has ended.
+
+    Otherwise JAX ends this process with exit code 134, once the heartbeat time-out has passed.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1 or not any(sign in str(error) for sign in _SIGNS_OF_LOSS):
+            raise
+        raise LostProcessError(
+            f"another process of the run has ended; start all again ({reason_of(error)})"
+        ) from None
 
 
 def check_agreement(values: Mapping[str, str]) -> None:

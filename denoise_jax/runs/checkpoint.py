@@ -20,7 +20,7 @@ from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from denoise_jax.config import Config, TrainingConfig
-from denoise_jax.errors import CheckpointError, StorageError
+from denoise_jax.errors import CheckpointError, StorageError, reason_of
 from denoise_jax.parallel.processes import is_first, together
 from denoise_jax.paths import absolute, is_remote, to_path
 from denoise_jax.runs.checkpoint_items import (
@@ -66,7 +66,7 @@ class Checkpointer:
             read_only=read_only,
         )
         self._manager = self._open()
-        self._saving, self._failed_saves = False, 0
+        self._saving, self._failed_saves, self._given_up = False, 0, False
 
     def _open(self) -> ocp.CheckpointManager:
         self._items = {"state": StateHandler(), "files": FilesHandler(), "meta": FilesHandler()}
@@ -102,7 +102,7 @@ class Checkpointer:
         if is_first():
             files[CONFIG] = (config.model_dump_json(indent=2) + "\n").encode()
             files |= {f"{VOCABULARY}/{name}": content for name, content in vocabulary.items()}
-        marks: Future[Callable] = Future()
+        marks: Future[Callable[[], dict[str, int]]] = Future()
 
         def meta() -> bytes:
             return json.dumps({"step": step, "fingerprints": marks.result()()}).encode()
@@ -116,9 +116,11 @@ class Checkpointer:
             # Orbax copies with np.asarray, an implicit transfer.
             with jax.transfer_guard_device_to_host("allow"):
                 self._manager.save(step, args=items, metrics=metrics and dict(metrics))
-            marks.set_result(start_fingerprints(state))  # after Orbax has read `state`, which takes less time
-        except OSError as error:
-            marks.cancel()
+            marks.set_result(start_fingerprints(state))  # last: on a CPU, the computation slows Orbax down
+        except BaseException as error:
+            marks.cancel()  # ends the thread that waits for them
+            if not isinstance(error, OSError):
+                raise
             self._after_failed_save(error)
         else:
             self._saving = True
@@ -142,15 +144,19 @@ class Checkpointer:
         return True
 
     def _after_failed_save(self, error: Exception) -> None:
-        reason = f"a checkpoint in {self.folder} could not be written: {_first_line(error)}"
+        reason = f"a checkpoint in {self.folder} could not be written: {reason_of(error)}"
         self._saving, self._failed_saves = False, self._failed_saves + 1
         if self._failed_saves == MAX_FAILED_SAVES or jax.process_count() > 1:
+            self._given_up = True
             raise StorageError(reason) from error
         print(f"denoise-jax: {reason}; trying again", file=sys.stderr, flush=True)
         for item in self._items.values():
             item.settle()
         _remove_unfinished(self.folder)
-        self._manager = self._open()
+        try:
+            self._manager = self._open()
+        except Exception as again:  # the bucket is out of reach
+            raise StorageError(reason) from again
 
     def contents(self, step: int) -> Contents:
         """Configuration, vocabulary and data positions of a checkpoint.
@@ -162,7 +168,7 @@ class Checkpointer:
             files = FilesHandler().restore(epath.Path(self.folder / str(step) / "files"), FilesRestore())
             text = files[CONFIG]
         except (KeyError, ValueError, OSError) as error:
-            raise CheckpointError(f"{self._path(step)} is not complete: {_first_line(error)}") from None
+            raise CheckpointError(f"{self._path(step)} is not complete: {reason_of(error)}") from None
         config = parse_stored_config(text, self.folder / str(step) / "files" / CONFIG)
 
         def under(prefix: str) -> dict[str, bytes]:
@@ -204,7 +210,7 @@ class Checkpointer:
             meta = json.loads(FilesHandler().restore(folder / "meta", FilesRestore())[_FINGERPRINTS])
             state = StateHandler().restore(folder / "state", args=wanted)
         except Exception as error:  # Orbax and TensorStore raise many kinds, even bare Exception
-            raise CheckpointError(f"{self._path(step)} cannot be read: {_first_line(error)}") from error
+            raise CheckpointError(f"{self._path(step)} cannot be read: {reason_of(error)}") from error
         return state, meta["fingerprints"]
 
     def verify(self, step: int) -> State:
@@ -214,7 +220,7 @@ class Checkpointer:
         try:
             tree = ocp.PyTreeCheckpointHandler().metadata(folder).tree
         except Exception as error:  # as in `_read`
-            raise CheckpointError(f"{self._path(step)} cannot be read: {_first_line(error)}") from error
+            raise CheckpointError(f"{self._path(step)} cannot be read: {reason_of(error)}") from error
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         leaf = lambda found: jax.ShapeDtypeStruct(found.shape, found.dtype, sharding=device)  # noqa: E731
         return self.restore(step, jax.tree.map(leaf, tree))
@@ -226,8 +232,8 @@ class Checkpointer:
         self._manager.reload()
 
     def close(self) -> None:
-        """Waits until all saves have ended."""
-        if self.wait():
+        """Waits until all saves have ended, unless `StorageError` has been raised for one."""
+        if not self._given_up and self.wait():
             self._manager.close()
 
     def _path(self, step: int) -> str:
@@ -271,8 +277,3 @@ def _remove_unfinished(folder: Path, patience: float = 10.0) -> None:
         for path in unfinished:
             shutil.rmtree(path, ignore_errors=True)
         time.sleep(0.2)
-
-
-def _first_line(error: Exception) -> str:
-    """The start of a message that may have hundreds of lines."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

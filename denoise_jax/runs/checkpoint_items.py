@@ -37,6 +37,8 @@ class StateHandler(ocp.PyTreeCheckpointHandler):
 class FilesHandler(ocp.AsyncCheckpointHandler):
     """Orbax item of small named files, written in the background; each process writes its own."""
 
+    _write: ocp.future.Future | None = None
+
     def save(self, directory: epath.Path, args: "FilesSave") -> None:
         """Writes `args.files` to `directory`, with their checksums."""
         with concurrent.futures.ThreadPoolExecutor(_THREADS) as threads:
@@ -51,8 +53,6 @@ class FilesHandler(ocp.AsyncCheckpointHandler):
             names = list(args.files)
             checksums = dict(zip(names, threads.map(write, names, args.files.values()), strict=True))
             write(f"{_CHECKSUMS}{jax.process_index()}.json", json.dumps(checksums, indent=2).encode())
-
-    _write: ocp.future.Future | None = None
 
     async def async_save(self, directory: epath.Path, args: "FilesSave") -> list[ocp.future.Future]:
         """Starts `save`, once Orbax has made the folder."""

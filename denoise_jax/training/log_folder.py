@@ -6,6 +6,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from denoise_jax.errors import reason_of
 from denoise_jax.files import write_atomically
 from denoise_jax.paths import is_remote
 
@@ -59,7 +60,7 @@ class LogFolder:
             try:
                 write_atomically(target, file.read_bytes())
             except Exception as error:  # of many kinds; training goes on without its logs
-                reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+                reason = reason_of(error)
                 print(f"denoise-jax: {target} cannot be written: {reason}; trying again", file=sys.stderr)
                 return False
             self._uploaded[file] = state

@@ -59,6 +59,7 @@ def train(config: Config, workdir: str | Path, *, console: Console | None = None
     folder = reachable_path(workdir)
     console = (console or Console()) if is_first() else Console(quiet=True)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(processes.reporting_lost_processes())
         stop = stack.enter_context(StopSignal())
         with stop.nothing_to_save(stack.close):
             run = together(lambda: resolve_run(config, folder))
