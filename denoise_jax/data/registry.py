@@ -1,6 +1,7 @@
 """Finds registered tasks and mixtures, and opens one logical shard of a split."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
@@ -15,6 +16,8 @@ from denoise_jax.vocabulary.base import Vocabulary
 from denoise_jax.vocabulary.seqio import SeqioVocabulary, is_ours
 
 TaskOrMixture = seqio.Task | seqio.Mixture
+
+_EPOCHS = 1000
 
 
 def find_task(name: str, modules: Sequence[str], vocabulary: Vocabulary | None = None) -> TaskOrMixture:
@@ -131,8 +134,9 @@ def open_shard(
     }
     if isinstance(task, seqio.Mixture):
         options["passthrough_features"] = (*PROVENANCE, "decoder_start", "text", "text_noise")
+    bound = bind_reading(task, reading)
     try:
-        dataset = bind_reading(task, reading).get_dataset(**options)
+        dataset = (_map_tasks(bound, _with_many_epochs) if training else bound).get_dataset(**options)
     except TypeError as error:
         if "compatible element specs" not in str(error):
             raise
@@ -146,6 +150,26 @@ def open_shard(
             "put preprocessors.corrupt(...) itself into the list of preprocessors, not in another function"
         )
     return dataset
+
+
+def _with_many_epochs(task: seqio.Task) -> seqio.Task:
+    """`task`, whose first preprocessor gets many epochs of documents in a row.
+
+    SeqIO repeats after tokenization. A position saved while an epoch is read to its end, but not yet used to
+    its end, would then lose the state of the shuffling of files: the epochs after a restore would have
+    another order. Not without end, so that a corpus whose texts are all dropped is still noticed. Another
+    preprocessor in the list would change the seeds that SeqIO gives to those after it.
+    """
+    kept = [p for p in task.preprocessors if not isinstance(p, seqio.CacheDatasetPlaceholder)]
+    if not kept:
+        return task
+    first = kept[0]
+
+    @functools.wraps(first)
+    def repeated(documents, *arguments, **options):
+        return first(documents.repeat(_EPOCHS), *arguments, **options)
+
+    return task.replace(preprocessors=[repeated if p is first else p for p in task.preprocessors])
 
 
 def shares(mixture: seqio.Mixture) -> dict[str, float]:

@@ -168,3 +168,18 @@ def test_texts_are_the_documents_before_tokenization(own, tmp_path):
     assert len(read_task(with_text)) == 2
     with pytest.raises(DataError, match="a feature `text` is needed"):
         next(registry.texts(task, "train"))
+
+
+def test_epochs_after_a_restore_come_in_the_order_of_an_uninterrupted_run(tiny_config, own):
+    # Two files, shuffled anew in each epoch. The pipeline reads the whole first epoch in advance.
+    task = registry.find_task("tiny", ("tests.tiny_corpus",), own)
+    options = {"lengths": {"inputs": 48, "targets": 32}, "num_shards": 4, "seed": 0, "training": True}
+    reading = Reading(2, 256.0, provenance=False)
+    original, restored = (iter(registry.open_shard(task, "train", reading=reading, **options)) for _ in "12")
+    next(original)
+    position = tf.raw_ops.SerializeIterator(
+        resource_handle=original._iterator_resource, external_state_policy=2
+    )
+    tf.raw_ops.DeserializeIterator(resource_handle=restored._iterator_resource, serialized=position)
+    for _ in range(1500):
+        np.testing.assert_array_equal(next(restored)["targets"], next(original)["targets"])
