@@ -137,6 +137,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(config, tmp_pa
     assert Checkpointer(tmp_path / "checkpoints", read_only=True).steps()[-1] == 3
 
 
+@pytest.mark.slow
 def test_more_skipped_updates_in_a_row_than_allowed_stop_the_run(config, tmp_path, monkeypatch):
     def exploding(settings, num_steps):
         jump = optax.scale_by_schedule(lambda count: jnp.where(count < 1, 1.0, jnp.inf))
