@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pause", type=float, default=20, help="mean seconds between faults")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=800)
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="denoise_jax-soak-"))
     disk = folder / "disk"
