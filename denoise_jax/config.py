@@ -242,6 +242,11 @@ class ParallelConfig(_Section):
     shard_moments: bool = Field(
         True, description="Also shard optimizer moments over the data axis (ZeRO-1) where it divides them."
     )
+    attention: Literal["auto", "plain", "fused", "splash", "cudnn"] = Field(
+        "auto",
+        description="How attention is computed: the fastest kernel for the hardware, plain matrix products, our "
+        "or JAX's TPU kernel, or NVIDIA's (see docs/hardware.md).",
+    )
 
     @model_validator(mode="after")
     def _data_is_count_or_rest(self):

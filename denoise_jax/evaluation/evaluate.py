@@ -71,7 +71,7 @@ class Evaluator:
         self._num_shards = math.gcd(config.data.shards, rows)
         self._batch_size = padded_batch_size(mesh, rows, self._num_shards)
         self._metrics = metrics_for(config.model)
-        self._step = make_evaluation_step(config.model, self._metrics, mesh)
+        self._step = make_evaluation_step(config, self._metrics, mesh)
 
     def measure(
         self,

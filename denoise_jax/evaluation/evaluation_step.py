@@ -6,18 +6,18 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from denoise_jax.config import ModelConfig
+from denoise_jax.config import Config
 from denoise_jax.evaluation.metrics import Metric, score
 from denoise_jax.model.transformer import bind_params
 from denoise_jax.parallel.placement import MeshPlacement
 
 
-def make_evaluation_step(config: ModelConfig, metrics: Sequence[Metric], mesh: Mesh) -> Callable:
+def make_evaluation_step(config: Config, metrics: Sequence[Metric], mesh: Mesh) -> Callable:
     """Jitted (params, batch) → a tuple with the sums of each metric, replicated on every device."""
-    placement = MeshPlacement(mesh)
+    placement = MeshPlacement(mesh, config.parallel)
 
     def step(params, batch):
-        scored = score(bind_params(config, params)(batch, placement=placement), batch)
+        scored = score(bind_params(config.model, params)(batch, placement=placement), batch)
         return tuple(metric.sums(scored) for metric in metrics)
 
     return jax.jit(step, out_shardings=NamedSharding(mesh, P()))

@@ -35,6 +35,11 @@ def segment_mask(query_segments_BT: jax.Array, key_segments_BS: jax.Array, *, ca
     return mask_BTS
 
 
+def sees_a_key(query_segments_BT: jax.Array, key_segments_BS: jax.Array) -> jax.Array:
+    """Whether each query may attend to any key, bool [B, T]; causality does not matter."""
+    return segment_mask(query_segments_BT, key_segments_BS, causal=False).any(axis=-1)
+
+
 def attend(
     query_BTHK: jax.Array,
     key_BSHK: jax.Array,

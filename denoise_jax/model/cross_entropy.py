@@ -4,18 +4,44 @@ import jax
 import jax.numpy as jnp
 
 
+@jax.custom_vjp
 def cross_entropy(logits_BTV: jax.Array, targets_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Negative log-likelihood and log-partition function (log Z) of each token.
 
+    Sums are taken in float32, but nothing of the size of the logits is stored in more than their dtype, and
+    the backward pass needs the logits and log Z only.
+
     Args:
-      logits_BTV: any float dtype; sums are taken in float32.
+      logits_BTV: any float dtype.
       targets_BT: int32 ids.
 
     Returns:
       (nll_BT, log_z_BT), float32, in nats.
     """
-    logits_BTV = logits_BTV.astype(jnp.float32)
-    log_z_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
+    maximum_BT1 = logits_BTV.max(axis=-1, keepdims=True).astype(jnp.float32)
+    wide_BTV = logits_BTV.astype(jnp.float32)
+    log_z_BT = jnp.log(jnp.exp(wide_BTV - maximum_BT1).sum(axis=-1)) + maximum_BT1[..., 0]
     # A masked sum instead of a gather keeps the vocabulary axis sharded, and XLA fuses it.
-    one_hot_BTV = jax.nn.one_hot(targets_BT, logits_BTV.shape[-1], dtype=jnp.float32)
-    return log_z_BT - jnp.sum(logits_BTV * one_hot_BTV, axis=-1), log_z_BT
+    target_logit_BT = jnp.where(_is_target(logits_BTV, targets_BT), wide_BTV, 0).sum(axis=-1)
+    return log_z_BT - target_logit_BT, log_z_BT
+
+
+def _forward(logits_BTV, targets_BT):
+    nll_BT, log_z_BT = cross_entropy(logits_BTV, targets_BT)
+    return (nll_BT, log_z_BT), (logits_BTV, targets_BT, log_z_BT)
+
+
+def _backward(saved, gradients):
+    logits_BTV, targets_BT, log_z_BT = saved
+    of_nll_BT1, of_log_z_BT1 = (gradient_BT[..., None] for gradient_BT in gradients)
+    softmax_BTV = jnp.exp(logits_BTV.astype(jnp.float32) - log_z_BT[..., None])
+    target_BTV = jnp.where(_is_target(logits_BTV, targets_BT), of_nll_BT1, 0)
+    of_logits_BTV = softmax_BTV * (of_nll_BT1 + of_log_z_BT1) - target_BTV
+    return of_logits_BTV.astype(logits_BTV.dtype), None
+
+
+cross_entropy.defvjp(_forward, _backward)
+
+
+def _is_target(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
+    return jax.lax.broadcasted_iota(jnp.int32, logits_BTV.shape, 2) == targets_BT[..., None]

@@ -35,7 +35,7 @@ def make_train_step(
       `skipped`, 1 if one of them is not finite and the parameters are unchanged.
     """
     microbatches = config.training.accumulation_steps
-    placement = MeshPlacement(mesh)
+    placement = MeshPlacement(mesh, config.parallel)
 
     def objective(params, batch, key):
         model = bind_params(config.model, params)

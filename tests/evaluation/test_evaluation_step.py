@@ -22,7 +22,7 @@ def test_any_mesh_agrees_with_one_device(tiny_config):
         mesh = make_mesh(config.parallel, jax.devices()[:devices])
         params = {"params": jax.device_get(initial_params(config.model))}
         params = jax.device_put(params, state_shardings(params, mesh, shard_moments=False))["params"]
-        step = make_evaluation_step(config.model, metrics, mesh)
+        step = make_evaluation_step(config, metrics, mesh)
         rows = global_batch({name: batch[name] for name in BATCH}, mesh)
         results.append(jax.device_get(step(params, rows)))
     assert results[0][0]["tokens_K"].sum() == (batch["decoder_target_kind"] > 0).sum()

@@ -51,7 +51,8 @@ def test_eight_devices_give_the_loss_and_gradients_of_one(variant):
         mesh = make_mesh(ParallelConfig(**axes), jax.devices()[: math.prod(axes.values())])
         shardings = state_shardings({"params": params}, mesh, shard_moments=False)["params"]
         step = jit(
-            jax.value_and_grad(functools.partial(loss, MeshPlacement(mesh))), out_shardings=(None, shardings)
+            jax.value_and_grad(functools.partial(loss, MeshPlacement(mesh, ParallelConfig()))),
+            out_shardings=(None, shardings),
         )
         batch = global_batch(jax.device_get(BATCH), mesh)
         results.append(jax.device_get(step(jax.device_put(params, shardings), batch)))
@@ -64,7 +65,7 @@ def test_eight_devices_give_the_loss_and_gradients_of_one(variant):
 
 
 def test_the_vocabulary_of_logits_is_sharded_and_classes_are_not():
-    placement = MeshPlacement(make_mesh(ParallelConfig(data=2, fsdp=2, tensor=2)))
+    placement = MeshPlacement(make_mesh(ParallelConfig(data=2, fsdp=2, tensor=2)), ParallelConfig())
     classes = jax.jit(lambda x: placement.constrain(x, "classes"))(np.zeros((8, 4, 3), np.float32))
     logits = jax.jit(lambda x: placement.constrain(x, "logits"))(np.zeros((8, 4, 6), np.float32))
     assert {shard.data.shape for shard in classes.addressable_shards} == {(2, 4, 3)}

@@ -1,0 +1,117 @@
+"""Which collectives a compiled program runs, along which axes of the mesh, and what they cost."""
+
+import math
+import re
+
+import numpy as np
+
+from denoise_jax.parallel.chips import Chip
+from denoise_jax.planning import hlo
+from denoise_jax.planning.hlo import Instruction, Program
+
+KINDS = (
+    "all-gather",
+    "all-reduce",
+    "reduce-scatter",
+    "all-to-all",
+    "ragged-all-to-all",
+    "collective-permute",
+)
+BETWEEN_SLICES = "slices"  # the axis of a collective that leaves its slice
+
+
+class Network:
+    """The links between the devices of a mesh whose axes have these sizes, in the order of its devices.
+
+    Of several slices, each holds an equal part of the first axis.
+    """
+
+    def __init__(self, chip: Chip, mesh_shape: dict[str, int], slices: int = 1):
+        self.chip, self.axes, self.sizes = chip, tuple(mesh_shape), tuple(mesh_shape.values())
+        self.devices, self.slices = math.prod(self.sizes), slices
+
+    def cost(self, x: Instruction) -> tuple[tuple[str, tuple[str, ...]], float, float, float]:
+        """((kind, axes), bytes of the whole array, bytes sent by a device, seconds alone)."""
+        kind = x.opcode.removesuffix("-start")
+        group = self._group(x)
+        size = len(group)
+        result = hlo.num_bytes(x.type) / (2 if x.opcode.endswith("-start") else 1)  # (operand, result)
+        share = (size - 1) / size
+        full = result * size if kind == "reduce-scatter" else result
+        sent = full * {"all-reduce": 2 * share, "all-to-all": share / 4, "collective-permute": 1}.get(kind, share)
+        axes = self._axes(group)
+        return (kind, axes), full, sent, sent / self._bandwidth(kind, axes, size)
+
+    def _bandwidth(self, kind: str, axes: tuple[str, ...], size: int) -> float:
+        if BETWEEN_SLICES in axes:
+            # Within a slice, each chip first has its share of the array.
+            return self.chip.network_bandwidth * max(size // self.slices, 1)
+        if kind == "collective-permute":
+            return self.chip.link_bandwidth
+        side = round((self.devices / self.slices) ** (1 / self.chip.torus_axes))
+        used = 1 if size <= side else self.chip.torus_axes
+        return 2 * self.chip.link_bandwidth * used  # both directions
+
+    def _axes(self, group: list[int]) -> tuple[str, ...]:
+        places = np.array(np.unravel_index(group, self.sizes))
+        varying = [axis for axis, place in zip(self.axes, places, strict=True) if len(set(place)) > 1]
+        crosses = len({device // (self.devices // self.slices) for device in group}) > 1
+        return (*varying, *[BETWEEN_SLICES] * crosses)
+
+    def _group(self, x: Instruction) -> list[int]:
+        """The devices of one group that communicates, as indices into the mesh."""
+        pairs = re.search(r"source_target_pairs=\{\{(\d+),(\d+)\}", x.attributes)
+        if pairs:
+            return [int(device) for device in pairs.groups()]
+        named = re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", x.attributes)
+        if named:
+            sizes = {axis: int(size) for axis, size in re.findall(r"'(\w+)'=(\d+)", named.group(1))}
+            grid = np.arange(math.prod(sizes.values())).reshape(*sizes.values())
+            communicating = re.findall(r"'(\w+)'", named.group(2))
+            return list(grid[tuple(slice(None) if axis in communicating else 0 for axis in sizes)].flat)
+        iota = re.search(
+            r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", x.attributes
+        )
+        if iota:
+            shape, dims, order = ([int(n) for n in (part or "").split(",") if n] for part in iota.groups())
+            grid = np.arange(math.prod(dims)).reshape(dims).transpose(order or range(len(dims)))
+            return list(grid.reshape(shape)[0].flat)
+        listed = re.search(r"replica_groups=\{\{([\d,]+)\}", x.attributes)
+        return [int(n) for n in listed.group(1).split(",")] if listed else list(range(self.devices))
+
+
+def collective_of(program: Program, x: Instruction) -> tuple[Instruction, str] | None:
+    """The collective that an instruction is or stands for, and its role: "alone", "start", "done", "inside".
+
+    TPU programs hide asynchronous collectives in fusions that compute something else meanwhile: one fusion
+    starts them, others advance them ("inside"), and one ends them.
+    """
+    kind = x.opcode.removesuffix("-start")
+    if kind in KINDS:
+        return x, "start" if x.opcode.endswith("-start") else "alone"
+    inside = program.called(x)
+    inner = _innermost(program, x)
+    if inner is None:
+        return None
+    if x.opcode == "async-start":
+        return inner, "start"
+    targets = {target for y in inside for target in re.findall(r'custom_call_target="AsyncCollective(\w+)"', y.attributes)}
+    role = "start" if "Start" in targets else "done" if "Done" in targets else "inside"
+    return inner, role
+
+
+def asynchronous_channels(program: Program) -> set[str]:
+    """The channels of the collectives that are started asynchronously; their fusions may be in several loops."""
+    found = (
+        collective_of(program, x) for schedule in program.computations.values() for x in schedule
+    )
+    return {inner.attribute("channel_id") or inner.name for inner, role in filter(None, found) if role == "start"}
+
+
+def _innermost(program: Program, x: Instruction) -> Instruction | None:
+    for y in program.called(x):
+        if y.opcode.removesuffix("-start") in KINDS:
+            return y
+        if inner := _innermost(program, y):
+            return inner
+    return None
