@@ -4,31 +4,15 @@ Every field states its unit. Values out of bounds and misspelt fields are reject
 configuration is written as JSON to the run folder and to every checkpoint.
 """
 
-from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
-
-    def replace(self, **changes: object) -> Self:
-        """A validated copy with `changes`. For a section, a mapping changes only the fields it names.
-
-            config.replace(model={"dropout": 0.2}, training={"num_steps": 100})
-
-        Raises:
-          pydantic.ValidationError: an unknown field, a value out of bounds, or contradictory fields.
-        """
-        values = self.model_dump()
-        for name, change in changes.items():
-            nested = isinstance(change, Mapping) and isinstance(values.get(name), dict)
-            values[name] = {**values[name], **change} if nested else change
-        return type(self).model_validate(values)
+from denoise_jax.config_section import Section
+from denoise_jax.decoding_config import GenerationConfig
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """Architecture: BART (Lewis et al. 2019), mBART (Liu et al. 2020) or a modern encoder-decoder.
 
     The defaults are BART-base. mBART: norm_position="pre", scale_embedding=True. Modern: norm_position="pre",
@@ -125,7 +109,7 @@ class ModelConfig(_Section):
         return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """The text of a run, and how it is chunked and packed. Lengths are in tokens and include </s>."""
 
     task: str | None = Field(
@@ -182,7 +166,7 @@ class DataConfig(_Section):
         return self.chunk_length or self.target_length
 
 
-class OptimizerConfig(_Section):
+class OptimizerConfig(Section):
     """Optimizer and learning-rate schedule. Steps are optimizer steps."""
 
     name: Literal["adamw", "adafactor"] = Field("adamw", description="Optimizer.")
@@ -216,7 +200,7 @@ class OptimizerConfig(_Section):
         return self
 
 
-class LossConfig(_Section):
+class LossConfig(Section):
     """Terms of the training objective besides cross-entropy."""
 
     label_smoothing: float = Field(
@@ -227,7 +211,7 @@ class LossConfig(_Section):
     )
 
 
-class ParallelConfig(_Section):
+class ParallelConfig(Section):
     """Sizes of the mesh axes, whose product must be the number of devices."""
 
     data: int = Field(
@@ -244,8 +228,8 @@ class ParallelConfig(_Section):
     )
     attention: Literal["auto", "plain", "fused", "splash", "cudnn"] = Field(
         "auto",
-        description="How attention is computed: the fastest kernel for the hardware, plain matrix products, our "
-        "or JAX's TPU kernel, or NVIDIA's (see docs/hardware.md).",
+        description="How attention is computed: the fastest way for the hardware, plain matrix products, our "
+        "kernel or JAX's for TPUs, or NVIDIA's.",
     )
 
     @model_validator(mode="after")
@@ -257,7 +241,7 @@ class ParallelConfig(_Section):
         return self
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """Length of the run, checkpoints, validation and logging. Steps are optimizer steps."""
 
     num_steps: int = Field(ge=1, description="Optimizer steps of the whole run.")
@@ -299,7 +283,7 @@ class TrainingConfig(_Section):
     )
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """Evaluation. Its noise is fixed, so that results compare across checkpoints and runs."""
 
     validation_split: str = Field("validation", description="Split evaluated during training.")
@@ -310,60 +294,7 @@ class EvaluationConfig(_Section):
     )
 
 
-class GenerationConfig(_Section):
-    """Decoding options, named as in Hugging Face. Tokens are given by name: ids depend on the vocabulary.
-
-    `max_new_tokens` and `min_new_tokens` count generated tokens: </s> included, decoder start excluded.
-    """
-
-    max_new_tokens: int | None = Field(
-        None, ge=1, description="Longest output in tokens; None: data.chunk_length."
-    )
-    min_new_tokens: int = Field(0, ge=0, description="</s> is not generated before this many tokens.")
-    num_beams: int = Field(1, ge=1, description="Beams; 1: greedy decoding or sampling.")
-    num_return_sequences: int = Field(1, ge=1, description="Outputs per prompt, best first.")
-    length_penalty: float = Field(
-        1.0,
-        description="Beam search: scores are divided by length ** length_penalty; > 0 favours long outputs.",
-    )
-    early_stopping: bool | Literal["never"] = Field(
-        False,
-        description="Beam search: stop at num_beams finished outputs (true), when a better one is unlikely "
-        "(false), or when a better one is impossible (never).",
-    )
-    no_repeat_ngram_size: int = Field(
-        0, ge=0, description="No n-gram of this size occurs twice; 0: no limit."
-    )
-    start: str | None = Field(None, description="Decoder start token; None: that of the vocabulary.")
-    language: str | None = Field(
-        None,
-        description="Language token that ends the prompt and starts the decoder, as in mBART.",
-    )
-    forced_bos: str | None = Field(None, description="Token that is always generated first.")
-    forced_eos: str | None = Field(
-        None, description="Token that is generated last when the output reaches max_new_tokens."
-    )
-    do_sample: bool = Field(False, description="Sample instead of taking the most likely token.")
-    temperature: float = Field(1.0, gt=0, description="Sampling: temperature.")
-    top_k: int = Field(0, ge=0, description="Sampling: only the k most likely tokens; 0: all.")
-    top_p: float = Field(
-        1.0, gt=0, le=1, description="Sampling: only the most likely tokens that sum to this probability."
-    )
-    seed: int = Field(0, ge=0, lt=2**31, description="Seed of sampling.")
-
-    @model_validator(mode="after")
-    def _options_agree(self):
-        if self.do_sample and self.num_beams > 1:
-            raise ValueError(f"do_sample needs num_beams=1, not {self.num_beams}")
-        if not self.do_sample and self.num_return_sequences > self.num_beams:
-            raise ValueError(
-                f"num_return_sequences={self.num_return_sequences} is above num_beams={self.num_beams}: "
-                "raise num_beams or set do_sample"
-            )
-        return self
-
-
-class Config(_Section):
+class Config(Section):
     """A complete run."""
 
     name: str = Field(min_length=1, description="Name of this configuration in tables and plots.")

@@ -33,6 +33,8 @@ QUICK_TO_IMPORT = (
 LEAVES = {  # without frameworks: any room may import them
     "denoise_jax",
     "denoise_jax.config",
+    "denoise_jax.config_section",
+    "denoise_jax.decoding_config",
     "denoise_jax.control_characters",
     "denoise_jax.errors",
     "denoise_jax.files",
@@ -66,6 +68,8 @@ ROOMS = {
         ALL_ROOMS, only=""
     ),  # names of public functions, imported when they are used
     "denoise_jax/config.py": room(only="pydantic"),
+    "denoise_jax/config_section.py": room(only="pydantic"),
+    "denoise_jax/decoding_config.py": room(only="pydantic"),
     "denoise_jax/control_characters.py": room(only=""),
     "denoise_jax/errors.py": room(only=""),
     "denoise_jax/files.py": room(only=""),
@@ -88,7 +92,7 @@ ROOMS = {
     "denoise_jax/training/loop.py": room("vocabulary data model parallel runs evaluation", TENSORFLOW),
     "denoise_jax/training/train.py": room("vocabulary data model parallel runs evaluation", TENSORFLOW),
     "denoise_jax/training": room("model parallel runs evaluation", TENSORFLOW),
-    "denoise_jax/planning": room("training parallel", TENSORFLOW),
+    "denoise_jax/planning": room("model parallel training", TENSORFLOW),
     "denoise_jax/interop": room("vocabulary model runs", TENSORFLOW),
     "launch": room(only="launch"),
     "denoise_jax/cli": room(ALL_ROOMS),

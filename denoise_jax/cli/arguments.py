@@ -46,12 +46,13 @@ def parse_with_config(arguments: type[T], argv: Sequence[str], command: str) -> 
             raise UserError(f"{command}: give the name of a configuration first: `{command} quickstart`")
         name = "quickstart"  # whose values the help shows
     overrides = _as_dataclass(load_config(name))
-    flags = Annotated[overrides, tyro.conf.arg(name="")], dataclasses.field(default_factory=overrides)
+    marked = Annotated[overrides, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
+    flags = marked, dataclasses.field(default_factory=overrides)
     with_flags = dataclasses.make_dataclass(
         arguments.__name__, [("config", *flags)], bases=(arguments,), frozen=True
     )
     with_flags.__doc__ = arguments.__doc__
-    parsed = _parse(with_flags, argv, command, tyro.conf.FlagConversionOff)
+    parsed = _parse(with_flags, argv, command, tyro.conf.FlagCreatePairsOff)
     config = validated(lambda: Config(**dataclasses.asdict(parsed.config)))
     return arguments(**{**vars(parsed), "config": config})
 

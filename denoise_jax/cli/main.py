@@ -11,6 +11,7 @@ COMMANDS = {
     "vocab": "train a SentencePiece vocabulary on a task or on text files",
     "corrupt": "show the noise on a text or on examples of a task",
     "train": "start or resume a run",
+    "plan": "estimate memory, speed and cost of a run on TPUs, without TPUs",
     "resume": "go on with a run, with the configuration in its folder",
     "runs": "list runs",
     "checkpoints": "list and verify the checkpoints of a run",

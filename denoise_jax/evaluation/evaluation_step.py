@@ -17,7 +17,7 @@ def make_evaluation_step(config: Config, metrics: Sequence[Metric], mesh: Mesh) 
     placement = MeshPlacement(mesh, config.parallel)
 
     def step(params, batch):
-        scored = score(bind_params(config.model, params)(batch, placement=placement), batch)
+        scored = score(bind_params(config.model, params, placement)(batch, placement=placement), batch)
         return tuple(metric.sums(scored) for metric in metrics)
 
     return jax.jit(step, out_shardings=NamedSharding(mesh, P()))

@@ -85,6 +85,14 @@ class Placement:
         """x, laid out as activations of its kind are: "residual", "logits" or "classes"."""
         return x
 
+    def gather(self, parameters, path: str):
+        """The parameters below `path`, from the layout of the train state to that of their use."""
+        return parameters
+
+    def scatter_gradients(self, layer, path: str):
+        """One layer of the stack at `path`, whose gradient gets the layout of the train state at once."""
+        return layer
+
 
 SINGLE_DEVICE = Placement()
 

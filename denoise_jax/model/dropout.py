@@ -17,7 +17,8 @@ import numpy as np
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     """Zeroes each element with probability `rate` and rescales the rest, so that the mean is unchanged.
 
-    Without a key, x, of two axes or more, is returned unchanged. Nothing is kept for the backward pass: it draws the same again.
+    Without a key, x, of two axes or more, is returned unchanged. The backward pass draws the same again:
+    nothing is kept for it.
     """
     if key is None or rate == 0:
         return x

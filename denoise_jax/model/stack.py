@@ -8,10 +8,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from denoise_jax.config import ModelConfig
-from denoise_jax.model.attention import Placement
+from denoise_jax.model.attention import SINGLE_DEVICE, Placement
 from denoise_jax.model.dropout import dropout, layer_drop, named_keys, stacked_keys
 from denoise_jax.model.norms import make_norm
 from denoise_jax.model.rotary import rotary_cos_sin
+
+LAYERS = "encoder/layers/"  # where rules for layers look; those of the decoder are alike
 
 
 class Stack(nnx.Module):
@@ -68,14 +70,15 @@ class Stack(nnx.Module):
         head_width = self.config.embed_dim // self.config.num_heads
         return rotary_cos_sin(positions_BT, head_width, self.config.rope_theta)
 
-    def cast_layers(self) -> nnx.Module:
+    def cast_layers(self, placement: Placement = SINGLE_DEVICE) -> nnx.Module:
         """The stacked layers with matrices in the compute dtype; vectors stay float32 until they are used."""
         dtype = self.config.compute_dtype
-        return jax.tree.map(lambda p: p.astype(dtype) if p.ndim > 2 else p, self.layers)
+        cast = jax.tree.map(lambda p: p.astype(dtype) if p.ndim > 2 else p, self.layers)
+        return placement.gather(cast, LAYERS)
 
-    def unstack_layers(self) -> list[nnx.Module]:
+    def unstack_layers(self, placement: Placement = SINGLE_DEVICE) -> list[nnx.Module]:
         """The cast layers as a list. Split rather than indexed: the gradient is then one concatenation."""
-        leaves, structure = jax.tree.flatten(self.cast_layers())
+        leaves, structure = jax.tree.flatten(self.cast_layers(placement))
         split_leaves = [jax.lax.split(leaf, (1,) * self.num_layers) for leaf in leaves]
         return [
             jax.tree.unflatten(structure, [jnp.squeeze(leaf, 0) for leaf in layer])
@@ -97,6 +100,7 @@ class Stack(nnx.Module):
 
         def apply_layer(x_BTD, layer_and_key):
             layer, layer_key = layer_and_key
+            layer = placement.scatter_gradients(layer, LAYERS)
             drop_key = None
             if self.drop_rate:
                 layer_key, drop_key = named_keys(layer_key, "layer", "drop").values()
@@ -113,10 +117,10 @@ class Stack(nnx.Module):
             apply_layer = jax.checkpoint(apply_layer, policy=policy, prevent_cse=not scan)
         keys = stacked_keys(dropout_key, self.num_layers)
         if scan:
-            x_BTD, _ = jax.lax.scan(apply_layer, x_BTD, (self.cast_layers(), keys))
+            x_BTD, _ = jax.lax.scan(apply_layer, x_BTD, (self.cast_layers(placement), keys))
         else:
             keys = [None] * self.num_layers if keys is None else keys
-            for layer_and_key in zip(self.unstack_layers(), keys, strict=True):
+            for layer_and_key in zip(self.unstack_layers(placement), keys, strict=True):
                 x_BTD, _ = apply_layer(x_BTD, layer_and_key)
         return self.normalize_output(x_BTD)
 

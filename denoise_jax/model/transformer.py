@@ -181,8 +181,10 @@ def _definition(config: ModelConfig) -> tuple[nnx.GraphDef, list[str]]:
     return graphdef, _paths(nnx.to_pure_dict(params))
 
 
-def bind_params(config: ModelConfig, params: Mapping) -> EncoderDecoder:
+def bind_params(config: ModelConfig, params: Mapping, placement: Placement = SINGLE_DEVICE) -> EncoderDecoder:
     """The model with these parameters. Cheap: its definition is built once per configuration.
+
+    All but the layers are gathered by `placement` here, before they are used more than once.
 
     Raises:
       ValueError: the names of the parameters do not match the configuration. (`nnx.merge` itself matches
@@ -196,4 +198,4 @@ def bind_params(config: ModelConfig, params: Mapping) -> EncoderDecoder:
             "parameters do not match the model configuration; "
             f"missing: {', '.join(missing) or 'none'}; unexpected: {', '.join(unexpected) or 'none'}"
         )
-    return nnx.merge(graphdef, params)
+    return nnx.merge(graphdef, placement.gather(params, ""))

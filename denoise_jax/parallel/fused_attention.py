@@ -127,7 +127,7 @@ def _call(
             bytes_accessed=sum(x.size * x.dtype.itemsize for x in arrays),
         ),
         interpret=options.interpret,
-        name="attention_backward" if backward else "attention",
+        name="attention" + "_dropout" * bool(options.dropout_rate) + "_backward" * backward,
     )(*of_queries, *of_keys, _along_lanes(query_segments_BT), _along_sublanes(key_segments_BS), *words)
 
 

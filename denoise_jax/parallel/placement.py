@@ -1,13 +1,16 @@
 """How the model's activations are laid out on a mesh, and which attention it uses there."""
 
+import functools
+
 import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from denoise_jax.config import ParallelConfig
 from denoise_jax.model.attention import Placement
-from denoise_jax.parallel.attention import make_attention
+from denoise_jax.parallel.attention_choice import make_attention
 from denoise_jax.parallel.mesh import BATCH_AXES
+from denoise_jax.parallel.sharding import leaf_name, spec_for, stored_spec
 
 _SPECS = {
     "residual": P(BATCH_AXES, None, None),  # [batch, position, embed]
@@ -20,8 +23,45 @@ class MeshPlacement(Placement):
     """Shards rows over `data` and `fsdp`, and heads and the vocabulary of logits over `tensor`."""
 
     def __init__(self, mesh: Mesh, config: ParallelConfig):
-        self.mesh = mesh
+        self.mesh, self.shard_moments = mesh, config.shard_moments
         self.attention = make_attention(config.attention, mesh)
 
     def constrain(self, x: jax.Array, kind: str) -> jax.Array:
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, _SPECS[kind]))
+
+    def gather(self, parameters, path: str):
+        def gather(leaf_path, leaf):
+            name = _parameter_name(path, leaf_path)
+            used, stored = spec_for(name), self._stored(name, leaf.shape)
+            if used == stored or (not path and "/layers/" in name):  # layers are cast first
+                return leaf
+            return _relayout(leaf, NamedSharding(self.mesh, used), NamedSharding(self.mesh, stored))
+
+        return jax.tree.map_with_path(gather, parameters)
+
+    def scatter_gradients(self, layer, path: str):
+        def scatter(leaf_path, leaf):
+            name = _parameter_name(path, leaf_path)
+            stored = P(*self._stored(name, (1, *leaf.shape))[1:])
+            return _relayout(leaf, None, NamedSharding(self.mesh, stored)) if leaf.ndim > 1 else leaf
+
+        return jax.tree.map_with_path(scatter, layer)
+
+    def _stored(self, name: str, shape: tuple[int, ...]) -> P:
+        return stored_spec(name, shape, self.mesh, shard_moments=self.shard_moments)
+
+
+def _parameter_name(path: str, leaf_path) -> str:
+    return f"params/{path}{leaf_name(leaf_path)}".removesuffix("/value")
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _relayout(x: jax.Array, used: NamedSharding | None, stored: NamedSharding) -> jax.Array:
+    """x in the layout `used`, if given; its gradient in the layout `stored`."""
+    return x if used is None else jax.lax.with_sharding_constraint(x, used)
+
+
+_relayout.defvjp(
+    lambda x, used, stored: (_relayout(x, used, stored), None),
+    lambda used, stored, _, gradient: (jax.lax.with_sharding_constraint(gradient, stored),),
+)

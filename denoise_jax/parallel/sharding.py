@@ -17,6 +17,7 @@ from denoise_jax.errors import ConfigError
 from denoise_jax.parallel.mesh import AXES, BATCH_AXES
 
 _OF_PARAMETER = r"(?:^|/)(?P<kind>params|mu|nu)/"
+_MATRIX = re.compile(_OF_PARAMETER + r".*(kernel|tokens|positions)$")
 
 # Heads, feed-forward width and vocabulary are sharded over `tensor`, the residual width over `fsdp`. The
 # token embedding is sharded along the vocabulary only: with both axes sharded, XLA would gather the table.
@@ -62,8 +63,7 @@ def state_shardings(abstract_state, mesh: Mesh, *, shard_moments: bool):
     Args:
       abstract_state: tree of arrays or ShapeDtypeStructs.
       mesh: with axes `data`, `fsdp`, `tensor`.
-      shard_moments: also shard optimizer moments over `data` (ZeRO-1, Rajbhandari et al. 2019) where an axis
-        is divisible; each device then updates its slice, and the compiler gathers the parameters.
+      shard_moments: also shard matrices and their optimizer moments over `data` (see `stored_spec`).
 
     Raises:
       ConfigError: no rule or several rules match a leaf, or an axis is not divisible by its mesh axes.
@@ -71,13 +71,30 @@ def state_shardings(abstract_state, mesh: Mesh, *, shard_moments: bool):
 
     def sharding(path, leaf):
         name = leaf_name(path)
-        spec = spec_for(name)
-        _check_divides(name, leaf.shape, spec, mesh)
-        if shard_moments and re.search(r"(^|/)(mu|nu)/", name):
-            spec = _with_data_axis(leaf.shape, spec, mesh)
-        return NamedSharding(mesh, spec)
+        _check_divides(name, leaf.shape, spec_for(name), mesh)
+        return NamedSharding(mesh, stored_spec(name, leaf.shape, mesh, shard_moments=shard_moments))
 
     return jax.tree.map_with_path(sharding, abstract_state)
+
+
+def stored_spec(name: str, shape: tuple[int, ...], mesh: Mesh, *, shard_moments: bool) -> P:
+    """How a leaf of the train state is sharded between steps.
+
+    With `shard_moments`, matrices and their moments are sharded over `data` as well, where an axis is
+    divisible (ZeRO-1, Rajbhandari et al. 2019): each device updates its part, and the next step gathers the
+    matrices in the compute dtype. Vectors are small, and cost more to gather than to keep.
+    """
+    spec = spec_for(name)
+    if not (shard_moments and _MATRIX.search(name)):
+        return spec
+    entries = list(spec) + [None] * (len(shape) - len(spec))
+    # The last axis comes last: TPUs lay it out in tiles of 128.
+    for axis in sorted(range(len(shape)), key=lambda axis: (axis == len(shape) - 1, -shape[axis])):
+        axes = (*_axes(entries[axis]), "data")
+        if shape[axis] % math.prod(mesh.shape[a] for a in axes) == 0:
+            entries[axis] = axes
+            return P(*entries)
+    return spec
 
 
 def leaf_name(path) -> str:
@@ -102,13 +119,3 @@ def _check_divides(name: str, shape: tuple[int, ...], spec: P, mesh: Mesh) -> No
         if size % split:
             axes = " x ".join(f"parallel.{axis}={mesh.shape[axis]}" for axis in AXES if axis in _axes(entry))
             raise ConfigError(f"{axes} does not divide {size}, the size of an axis of {name} {shape}")
-
-
-def _with_data_axis(shape: tuple[int, ...], spec: P, mesh: Mesh) -> P:
-    entries = list(spec) + [None] * (len(shape) - len(spec))
-    for axis in sorted(range(len(shape)), key=lambda axis: shape[axis], reverse=True):
-        axes = (*_axes(entries[axis]), "data")
-        if shape[axis] % math.prod(mesh.shape[a] for a in axes) == 0:
-            entries[axis] = axes
-            return P(*entries)
-    return spec

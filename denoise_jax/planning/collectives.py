@@ -30,15 +30,24 @@ class Network:
         self.chip, self.axes, self.sizes = chip, tuple(mesh_shape), tuple(mesh_shape.values())
         self.devices, self.slices = math.prod(self.sizes), slices
 
-    def cost(self, x: Instruction) -> tuple[tuple[str, tuple[str, ...]], float, float, float]:
-        """((kind, axes), bytes of the whole array, bytes sent by a device, seconds alone)."""
+    def cost(
+        self, x: Instruction, *, scattered: bool
+    ) -> tuple[tuple[str, tuple[str, ...]], float, float, float]:
+        """((kind, axes), bytes of the whole array, bytes sent by a device, seconds alone).
+
+        An all-reduce of which every device keeps a part ("scattered") is a reduce-scatter.
+        """
         kind = x.opcode.removesuffix("-start")
+        if kind == "all-reduce" and scattered:
+            kind = "reduce-scatter"
         group = self._group(x)
         size = len(group)
         result = hlo.num_bytes(x.type) / (2 if x.opcode.endswith("-start") else 1)  # (operand, result)
         share = (size - 1) / size
-        full = result * size if kind == "reduce-scatter" else result
-        sent = full * {"all-reduce": 2 * share, "all-to-all": share / 4, "collective-permute": 1}.get(kind, share)
+        full = result * size if x.opcode.startswith("reduce-scatter") else result
+        sent = full * {"all-reduce": 2 * share, "all-to-all": share / 4, "collective-permute": 1}.get(
+            kind, share
+        )
         axes = self._axes(group)
         return (kind, axes), full, sent, sent / self._bandwidth(kind, axes, size)
 
@@ -63,21 +72,29 @@ class Network:
         pairs = re.search(r"source_target_pairs=\{\{(\d+),(\d+)\}", x.attributes)
         if pairs:
             return [int(device) for device in pairs.groups()]
-        named = re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", x.attributes)
+        named = re.search(
+            r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\]T\(([\d,]+)\)\))?\s*\{([^}]*)\}",
+            x.attributes,
+        )
         if named:
             sizes = {axis: int(size) for axis, size in re.findall(r"'(\w+)'=(\d+)", named.group(1))}
-            grid = np.arange(math.prod(sizes.values())).reshape(*sizes.values())
-            communicating = re.findall(r"'(\w+)'", named.group(2))
-            return list(grid[tuple(slice(None) if axis in communicating else 0 for axis in sizes)].flat)
-        iota = re.search(
-            r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", x.attributes
-        )
+            dims, order = _integers(named.group(2)), _integers(named.group(3))
+            grid = np.arange(math.prod(sizes.values()))
+            grid = grid.reshape(dims).transpose(order) if dims else grid
+            communicating = re.findall(r"'(\w+)'", named.group(4))
+            places = tuple(slice(None) if axis in communicating else 0 for axis in sizes)
+            return list(grid.reshape(*sizes.values())[places].flat)
+        iota = re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", x.attributes)
         if iota:
-            shape, dims, order = ([int(n) for n in (part or "").split(",") if n] for part in iota.groups())
+            shape, dims, order = map(_integers, iota.groups())
             grid = np.arange(math.prod(dims)).reshape(dims).transpose(order or range(len(dims)))
             return list(grid.reshape(shape)[0].flat)
         listed = re.search(r"replica_groups=\{\{([\d,]+)\}", x.attributes)
         return [int(n) for n in listed.group(1).split(",")] if listed else list(range(self.devices))
+
+
+def _integers(text: str | None) -> list[int]:
+    return [int(number) for number in (text or "").split(",") if number]
 
 
 def collective_of(program: Program, x: Instruction) -> tuple[Instruction, str] | None:
@@ -95,17 +112,21 @@ def collective_of(program: Program, x: Instruction) -> tuple[Instruction, str] |
         return None
     if x.opcode == "async-start":
         return inner, "start"
-    targets = {target for y in inside for target in re.findall(r'custom_call_target="AsyncCollective(\w+)"', y.attributes)}
+    targets = {
+        target
+        for y in inside
+        for target in re.findall(r'custom_call_target="AsyncCollective(\w+)"', y.attributes)
+    }
     role = "start" if "Start" in targets else "done" if "Done" in targets else "inside"
     return inner, role
 
 
 def asynchronous_channels(program: Program) -> set[str]:
-    """The channels of the collectives that are started asynchronously; their fusions may be in several loops."""
-    found = (
-        collective_of(program, x) for schedule in program.computations.values() for x in schedule
-    )
-    return {inner.attribute("channel_id") or inner.name for inner, role in filter(None, found) if role == "start"}
+    """The channels of asynchronous collectives, whose fusions may be in several loops."""
+    found = (collective_of(program, x) for schedule in program.computations.values() for x in schedule)
+    return {
+        inner.attribute("channel_id") or inner.name for inner, role in filter(None, found) if role == "start"
+    }
 
 
 def _innermost(program: Program, x: Instruction) -> Instruction | None:

@@ -122,7 +122,7 @@ def elements(type_: str) -> list[str]:
     parts, depth, start = [], 0, 1
     for index, character in enumerate(type_):
         depth += (character in "([{") - (character in ")]}")
-        if depth == 1 and character == "," or depth == 0:
+        if (depth == 1 and character == ",") or depth == 0:
             parts.append(type_[start:index].strip())
             start = index + 1
     return parts

@@ -1,11 +1,13 @@
 """A plan: the train step of a configuration, compiled for a TPU slice that need not exist here."""
 
+import contextlib
 import dataclasses
 import re
 import time
+from collections.abc import Iterator
 
 import jax
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from denoise_jax.config import Config
@@ -18,8 +20,6 @@ from denoise_jax.planning.topologies import chip_of_topology, topology_devices
 from denoise_jax.training.optimizer import make_optimizer
 from denoise_jax.training.state import abstract_state, count_parameters
 from denoise_jax.training.step import make_train_step
-
-CHIPS_PER_HOST = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Plan:
     topology: str
     slices: int
     chips: int
+    chips_per_host: int
     mesh: dict[str, int]
     rows_per_chip: float
     parameters: int
@@ -79,7 +80,7 @@ class Plan:
     @property
     def tokens_per_second_and_host(self) -> float:
         """What a host's data pipeline must deliver."""
-        return self.tokens_per_second / max(self.chips // CHIPS_PER_HOST, 1)
+        return self.tokens_per_second / self.chips * self.chips_per_host
 
 
 def plan(config: Config, topology: str, *, slices: int = 1) -> Plan:
@@ -109,6 +110,7 @@ def plan(config: Config, topology: str, *, slices: int = 1) -> Plan:
         topology=topology,
         slices=slices,
         chips=mesh.size,
+        chips_per_host=_chips_per_host(mesh),
         mesh=dict(mesh.shape),
         rows_per_chip=config.data.batch_size / mesh.size,
         parameters=count_parameters(target),
@@ -121,7 +123,8 @@ def plan(config: Config, topology: str, *, slices: int = 1) -> Plan:
     )
     start = time.perf_counter()
     try:
-        compiled = make_train_step(config, optimizer, mesh, target).lower(target, batch).compile()
+        with _without_compilation_cache():
+            compiled = make_train_step(config, optimizer, mesh, target).lower(target, batch).compile()
     except jax.errors.JaxRuntimeError as error:
         seconds = time.perf_counter() - start
         return dataclasses.replace(known, fits=False, memory=_needed(error), compile_seconds=seconds)
@@ -129,10 +132,30 @@ def plan(config: Config, topology: str, *, slices: int = 1) -> Plan:
     return _with_estimate(known, compiled.as_text(), config)
 
 
+@contextlib.contextmanager
+def _without_compilation_cache() -> Iterator[None]:
+    """A cached program can only be read back where there is hardware to run it."""
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+
+
+def _chips_per_host(mesh: Mesh) -> int:
+    hosts = {(getattr(device, "slice_index", 0), device.process_index) for device in mesh.devices.flat}
+    return mesh.size // len(hosts)
+
+
 def _with_estimate(known: Plan, text: str, config: Config) -> Plan:
     chip = chip_of_topology(known.topology)
     found = schedule.estimate(hlo.parse(text), chip, known.mesh, known.slices)
-    exposed = {key: seconds for key, seconds in found.exposed.items() if "copy" not in key[0] and "slice" not in key[0]}
+    exposed = {
+        key: seconds
+        for key, seconds in found.exposed.items()
+        if "copy" not in key[0] and "slice" not in key[0]
+    }
     tokens = config.data.batch_size * config.data.target_length
     return dataclasses.replace(
         known,
@@ -167,5 +190,5 @@ def _needed(error: jax.errors.JaxRuntimeError) -> dict[str, float]:
     """What a program that does not fit would need; raises `error` again if it is about something else."""
     if "RESOURCE_EXHAUSTED" not in str(error):
         raise error
-    found = re.search(r"Used ([\d.]+)([MG]) of ([\d.]+)([MG]) hbm", str(error))
+    found = re.search(r"(?:Used |temporaries \()([\d.]+)([MG])", str(error))
     return {"needed": float(found.group(1)) * {"M": 2**20, "G": 2**30}[found.group(2)]} if found else {}

@@ -101,7 +101,8 @@ class _Walk:
         if role == "done":
             self._wait(clock, channel, inner.opcode, runs)
         elif role == "start" or channel not in self.started:
-            key, full, sent, seconds = self.network.cost(inner)
+            scattered = (x.attribute("calls") or "").startswith("all-reduce-scatter")
+            key, full, sent, seconds = self.network.cost(inner, scattered=scattered)
             row = self.found.collectives[key]
             row.runs += runs
             row.bytes, row.sent = row.bytes + full * runs, row.sent + sent * runs
@@ -207,7 +208,9 @@ def _hbm_bytes(program: Program, x: Instruction, types: dict[str, str]) -> float
     root = next((y for y in inside.values() if y.is_root), None)
     results = [inside.get(name) for name in root.operands] if root and root.opcode == "tuple" else [root]
     parts = hlo.elements(x.type)
-    for part, result in zip(parts, results if len(results) == len(parts) else [None] * len(parts), strict=True):
+    for part, result in zip(
+        parts, results if len(results) == len(parts) else [None] * len(parts), strict=True
+    ):
         size = hlo.num_bytes(part, in_hbm=True)
         if result is not None and result.opcode == "dynamic-update-slice" and result.operands[1] in inside:
             size = min(size, hlo.num_bytes(inside[result.operands[1]].type))

@@ -73,8 +73,10 @@ def _probe(topology: str, slices: int) -> None:
     )
     if result.returncode == 0:
         return
-    if "libtpu" in result.stderr and "No module" in result.stderr or "libtpu.so" in result.stderr:
-        raise ConfigError("compiling for TPUs needs libtpu: install it by `pip install 'denoise-jax[tpu]'`")
+    if "TPU support not installed" in result.stderr:
+        raise ConfigError(
+            "compiling for TPUs needs libtpu, but no TPU; install it by `make setup-tpu` or the extra `tpu`"
+        )
     lines = [line for line in result.stderr.splitlines() if "Error" in line or "Check failed" in line]
     reason = lines[-1].strip()[:200] if lines else f"libtpu ended with status {result.returncode}"
     raise ConfigError(f"topology {topology!r} with {slices} slice(s): {reason}")

@@ -38,7 +38,7 @@ def make_train_step(
     placement = MeshPlacement(mesh, config.parallel)
 
     def objective(params, batch, key):
-        model = bind_params(config.model, params)
+        model = bind_params(config.model, params, placement)
         logits_BTV = model(batch, dropout_key=key, placement=placement)
         return training_sums(
             logits_BTV, batch, config.loss, config.model.num_classes or config.model.vocab_size
@@ -66,13 +66,16 @@ def make_train_step(
         gradients, sums = accumulate(state["params"], batch, key)
         gradients = jax.tree.map(lambda g: g / jnp.maximum(sums["tokens"], 1), gradients)
         updates, opt_state = optimizer.update(gradients, state["opt_state"], state["params"])
+        params = optax.apply_updates(state["params"], updates)
         new_state = {
-            "params": optax.apply_updates(state["params"], updates),
+            "params": params,
             "opt_state": opt_state,
             "step": state["step"] + 1,
             "key": state["key"],
         }
-        norms = {"grad_norm": optax.tree.norm(gradients), "update_norm": optax.tree.norm(updates)}
+        # A norm of `updates` would take a second pass over the optimizer state.
+        change = jax.tree.map(jnp.subtract, params, state["params"])
+        norms = {"grad_norm": optax.tree.norm(gradients), "update_norm": optax.tree.norm(change)}
         metrics = {**sums, **norms}
         if config.training.nonfinite == "skip":
             new_state, metrics = _skip_if_not_finite(state, new_state, metrics)

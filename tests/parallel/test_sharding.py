@@ -56,9 +56,9 @@ def test_moments_are_sharded_over_data_too(tiny_config):
             tree = tree[key]
         return tree.spec
 
-    assert at(shardings["params"], kernel) == P(None, "fsdp", "tensor")
-    assert at(adam.mu, kernel) == P(None, "fsdp", ("tensor", "data"))
-    assert at(adam.nu, kernel) == at(adam.mu, kernel)
+    for tree in (shardings["params"], adam.mu, adam.nu):
+        assert at(tree, kernel) == P(None, ("fsdp", "data"), "tensor")
+        assert at(tree, (*kernel[:-1], "bias")) == P(None, "tensor"), "vectors are not worth it"
     plain = sharding.state_shardings(_shapes(tiny_config), mesh, shard_moments=False)
     assert at(plain["opt_state"][1][0].mu, kernel) == P(None, "fsdp", "tensor")
 

@@ -6,7 +6,7 @@
 | fused | our TPU kernel, with dropout of the weights; rows of up to 2,048 tokens |
 | splash | JAX's TPU kernel, for rows of any length; no dropout of the weights |
 | cudnn | NVIDIA's kernel, through JAX; bfloat16, no dropout of the weights |
-| auto | on TPUs fused, and splash for longer rows; on NVIDIA GPUs cudnn; plain elsewhere and where these cannot |
+| auto | on TPUs fused, or splash for longer rows; on NVIDIA GPUs cudnn; else plain |
 """
 
 import functools
