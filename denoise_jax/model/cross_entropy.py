@@ -21,9 +21,20 @@ def cross_entropy(logits_BTV: jax.Array, targets_BT: jax.Array) -> tuple[jax.Arr
     maximum_BT1 = logits_BTV.max(axis=-1, keepdims=True).astype(jnp.float32)
     wide_BTV = logits_BTV.astype(jnp.float32)
     log_z_BT = jnp.log(jnp.exp(wide_BTV - maximum_BT1).sum(axis=-1)) + maximum_BT1[..., 0]
-    # A masked sum instead of a gather keeps the vocabulary axis sharded, and XLA fuses it.
-    target_logit_BT = jnp.where(_is_target(logits_BTV, targets_BT), wide_BTV, 0).sum(axis=-1)
+    target_logit_BT = jax.lax.platform_dependent(
+        logits_BTV, targets_BT, cpu=_gather_targets, default=_mask_targets
+    )
     return log_z_BT - target_logit_BT, log_z_BT
+
+
+def _gather_targets(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
+    target_BT1 = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)
+    return target_BT1[..., 0].astype(jnp.float32)
+
+
+def _mask_targets(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
+    """Without a gather, so that the vocabulary may be sharded; XLA fuses it, but for CPUs."""
+    return jnp.where(_is_target(logits_BTV, targets_BT), logits_BTV.astype(jnp.float32), 0).sum(axis=-1)
 
 
 def _forward(logits_BTV, targets_BT):
