@@ -5,6 +5,23 @@ import jax.numpy as jnp
 from flax import nnx
 
 from denoise_jax.config import ModelConfig
+from denoise_jax.model.products import add_bias, product
+
+
+class Linear(nnx.Module):
+    """x @ kernel + bias, with a normal(0, `std`) kernel [width_in, width_out] and, if any, a zero bias."""
+
+    def __init__(
+        self, width_in: int, width_out: int, *, use_bias: bool, dtype: str, std: float, rngs: nnx.Rngs
+    ):
+        self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), (width_in, width_out)))
+        self.bias = nnx.Param(jnp.zeros(width_out)) if use_bias else None
+        self.dtype = jnp.dtype(dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., width_in] to [..., width_out], computed in `dtype`."""
+        y = product(x.astype(self.dtype), self.kernel.astype(self.dtype))
+        return y if self.bias is None else add_bias(y, self.bias[...])
 
 
 def make_linear(
@@ -15,51 +32,13 @@ def make_linear(
     *,
     use_bias: bool | None = None,
     dtype: str | None = None,
-) -> nnx.Linear:
-    """A linear layer with a normal(0, `init_std`) kernel [width_in, width_out] and, if any, a zero bias.
-
-    `use_bias` and `dtype` (of the computation and its result) default to those of the configuration.
-    """
-    return nnx.Linear(
+) -> Linear:
+    """A linear layer as configured; `use_bias` and `dtype` (of the computation) override the configuration."""
+    return Linear(
         width_in,
         width_out,
         use_bias=config.use_bias if use_bias is None else use_bias,
-        dtype=jnp.dtype(dtype or config.compute_dtype),
-        kernel_init=nnx.initializers.normal(config.init_std),
-        dot_general=lambda x, kernel, *_, **__: product(x, kernel),
+        dtype=dtype or config.compute_dtype,
+        std=config.init_std,
         rngs=rngs,
     )
-
-
-@jax.custom_vjp
-def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """x @ kernel, [..., D] by [D, W], with a faster gradient of the kernel on CPUs."""
-    return x @ kernel
-
-
-def _backward(saved, gradient):
-    x, kernel = saved
-    of_kernel = jax.lax.platform_dependent(x, gradient, cpu=_kernel_gradient_on_cpu, default=_kernel_gradient)
-    return gradient @ kernel.T, of_kernel
-
-
-product.defvjp(lambda x, kernel: (product(x, kernel), (x, kernel)), _backward)
-
-
-def _kernel_gradient(x: jax.Array, gradient: jax.Array) -> jax.Array:
-    return jnp.einsum("...D,...W->DW", x, gradient)
-
-
-def _kernel_gradient_on_cpu(x: jax.Array, gradient: jax.Array) -> jax.Array:
-    """XLA would contract the first axes of both, which on CPUs is three times slower than to transpose the
-    narrower one first. The barriers keep it from doing so, and from computing x again in transposed order.
-    """
-    x, gradient = (jax.lax.optimization_barrier(array.reshape(-1, array.shape[-1])) for array in (x, gradient))
-    if x.shape[1] > gradient.shape[1]:
-        return _contract_rows(gradient, x).T
-    return _contract_rows(x, gradient)
-
-
-def _contract_rows(narrow: jax.Array, wide: jax.Array) -> jax.Array:
-    transposed = jax.lax.optimization_barrier(narrow.T)
-    return jax.lax.optimization_barrier(transposed @ wide)

@@ -20,7 +20,8 @@ from denoise_jax.model.attention import SINGLE_DEVICE, Placement
 from denoise_jax.model.classifier import Classifier
 from denoise_jax.model.dropout import named_keys
 from denoise_jax.model.layers import DecoderLayer, EncoderLayer
-from denoise_jax.model.linear import make_linear, product
+from denoise_jax.model.linear import make_linear
+from denoise_jax.model.products import product_with_transposed
 from denoise_jax.model.stack import Stack
 
 # Logit of a padding id: its probability is 0, and sums over the vocabulary stay finite even in bfloat16.
@@ -104,7 +105,7 @@ class EncoderDecoder(nnx.Module):
             )
         if self.config.tie_embeddings:
             table_VD = self.embedding.tokens[...].astype(self.config.compute_dtype)
-            logits_BTV = product(hidden_BTD, table_VD.T)
+            logits_BTV = product_with_transposed(hidden_BTD, table_VD)
         else:
             logits_BTV = self.output(hidden_BTD)
         padded_size = logits_BTV.shape[-1]
