@@ -1,4 +1,4 @@
-"""The train step on one CPU thread, compared with Hugging Face transformers in PyTorch: tokens per CPU second.
+"""The train step on one CPU thread, compared with Hugging Face transformers: target tokens per CPU second.
 
     benchmarks/setup_peers.sh                                 # once; needs network
     python benchmarks/train_step.py [--peer-python PYTHON] [--shapes tiny base] [--turns 5]
@@ -212,7 +212,13 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    columns = "target tokens / CPU s", "ratio to PyTorch", "of the matrix peak", "GFLOP/s of it", "first losses"
+    columns = (
+        "target tokens / CPU s",
+        "ratio to PyTorch",
+        "of the matrix peak",
+        "GFLOP/s of it",
+        "first losses",
+    )
     table = Table("shape", "dtype", "library", *columns)
     for name in arguments.shapes:
         found = measure(name, arguments.peer_python, arguments.turns)

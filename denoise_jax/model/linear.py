@@ -33,7 +33,7 @@ def make_linear(
     use_bias: bool | None = None,
     dtype: str | None = None,
 ) -> Linear:
-    """A linear layer as configured; `use_bias` and `dtype` (of the computation) override the configuration."""
+    """A linear layer as configured; `use_bias` and `dtype` (of the computation) override that."""
     return Linear(
         width_in,
         width_out,

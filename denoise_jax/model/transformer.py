@@ -28,6 +28,23 @@ from denoise_jax.model.stack import Stack
 PADDING_LOGIT = -1e9
 
 
+def mask_padding_ids(logits_BTV: jax.Array, vocab_size: int) -> jax.Array:
+    """Logits with `PADDING_LOGIT` in the columns after the first `vocab_size`."""
+    if logits_BTV.shape[-1] == vocab_size:
+        return logits_BTV
+
+    def in_place(logits_BTV):
+        padding = jnp.full_like(logits_BTV[..., vocab_size:], PADDING_LOGIT)
+        return jax.lax.dynamic_update_slice_in_dim(logits_BTV, padding, vocab_size, axis=2)
+
+    def elsewhere(logits_BTV):
+        """In an elementwise way, so that the vocabulary may be sharded; fused with what uses the logits."""
+        real_V = jnp.arange(logits_BTV.shape[-1]) < vocab_size
+        return jnp.where(real_V[None, None], logits_BTV, PADDING_LOGIT)
+
+    return jax.lax.platform_dependent(logits_BTV, cpu=in_place, default=elsewhere)
+
+
 class Embedding(nnx.Module):
     """The token embedding [V, D], shared by encoder, decoder and, if tied, the output projection."""
 
@@ -108,11 +125,7 @@ class EncoderDecoder(nnx.Module):
             logits_BTV = product_with_transposed(hidden_BTD, table_VD)
         else:
             logits_BTV = self.output(hidden_BTD)
-        padded_size = logits_BTV.shape[-1]
-        if padded_size == self.config.vocab_size:
-            return logits_BTV
-        real_V = jnp.arange(padded_size) < self.config.vocab_size
-        return jnp.where(real_V[None, None], logits_BTV, PADDING_LOGIT)
+        return mask_padding_ids(logits_BTV, self.config.vocab_size)
 
     def __call__(
         self,

@@ -121,6 +121,16 @@ def collective_of(program: Program, x: Instruction) -> tuple[Instruction, str] |
     return inner, role
 
 
+def transfer_between_slices(x: Instruction) -> tuple[str, str] | None:
+    """(kind of collective, name) of an instruction by which slices exchange data through their hosts.
+
+    All instructions of one exchange have the same name: send, recv, and the end of each.
+    """
+    kind = re.search(r'_xla_megascale_transfer_type="(\w+)"', x.attributes)
+    name = re.search(r'_xla_host_transfer_rendezvous="([^"]+)"', x.attributes)
+    return (kind.group(1).lower().replace("_", "-"), name.group(1)) if kind and name else None
+
+
 def asynchronous_channels(program: Program) -> set[str]:
     """The channels of asynchronous collectives, whose fusions may be in several loops."""
     found = (collective_of(program, x) for schedule in program.computations.values() for x in schedule)

@@ -84,6 +84,8 @@ class _Walk:
                 clock.now += self.computation(x.attribute("to_apply"), runs)
             elif x.opcode == "conditional":
                 clock.now += max((self.computation(branch, runs) for branch in _branches(x)), default=0.0)
+            elif transfer := collectives.transfer_between_slices(x):
+                self._transfer(clock, x, *transfer, runs)
             elif x.opcode.endswith("-done"):
                 self._wait(clock, x.operands[0] if x.operands else "", _kind(x), runs)
             elif found := collectives.collective_of(self.program, x):
@@ -115,6 +117,20 @@ class _Walk:
             else:
                 self.found.exposed[key] += (clock.links - clock.now) * runs
                 clock.now = clock.links
+
+    def _transfer(self, clock: "_Clock", x: Instruction, kind: str, name: str, runs: int) -> None:
+        """Sends to other slices over the hosts' network, or waits until what they sent is there."""
+        key = kind, (collectives.BETWEEN_SLICES,)
+        if x.opcode == "send":
+            sent = hlo.num_bytes(hlo.elements(x.type)[0])
+            row = self.found.collectives[key]
+            row.runs, row.asynchronous = row.runs + runs, row.asynchronous + runs
+            row.bytes, row.sent = row.bytes + sent * runs, row.sent + sent * runs
+            seconds = sent / self.chip.network_bandwidth
+            row.seconds += seconds * runs
+            clock.network = clock.ready[name] = max(clock.network, clock.now) + seconds
+        elif x.opcode == "recv-done":
+            self._wait(clock, name, f"{kind} between slices", runs)
 
     def _wait(self, clock: "_Clock", name: str, kind: str, runs: int) -> None:
         late = clock.ready.get(name, clock.now) - clock.now
@@ -167,6 +183,7 @@ class _Clock:
     now: float = 0.0
     links: float = 0.0  # when the links are free
     copies: float = 0.0  # when the memory's copies are done
+    network: float = 0.0  # when the network between slices is free
     ready: dict[str, float] = dataclasses.field(default_factory=dict)  # what is under way, by its name
 
 
