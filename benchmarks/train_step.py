@@ -50,6 +50,9 @@ def ours(shape: Shape, dtype: str):
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     os.environ["JAX_PLATFORMS"] = "cpu"
     sys.path.insert(0, str(ROOT))
+    from denoise_jax.parallel.memory import keep_freed_memory
+
+    keep_freed_memory()  # as `train` does
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -167,7 +170,9 @@ def worker(peer: str, shape: str, dtype: str) -> None:
 
 def start(python: str, peer: str, shape: str, dtype: str) -> tuple[subprocess.Popen, dict]:
     """Starts a worker; returns it and its first line, once it is ready."""
-    environment = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", **os.environ}
+    # Large pages, and freed memory is kept: what `train` does by itself, for both.
+    kept = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=100000000000:glibc.malloc.arena_max=1"
+    environment = {**os.environ, "GLIBC_TUNABLES": f"glibc.malloc.hugetlb=1:{kept}"}
     process = subprocess.Popen(
         [python, __file__, "--worker", peer, shape, dtype],
         stdin=subprocess.PIPE,

@@ -18,6 +18,7 @@ from denoise_jax.runs.lease import Lease
 
 LOCK, FINGERPRINT = ".lock", "fingerprint"
 CONFIG, VOCABULARY, CHECKPOINTS, PLOTS, EVAL = "config.json", "vocabulary", "checkpoints", "plots", "eval"
+PROFILE = "profile"  # traces of --profile
 
 # A run is resumed with these unchanged.
 _FIXED_SECTIONS = ("name", "model", "data", "optimizer", "loss")

@@ -19,6 +19,7 @@ class LogInterval:
     def __init__(self):
         self._sums: dict[str, float] = {}
         self._highest_loss, self._skipped = -math.inf, 0
+        self.steps = 0  # skipped ones too
         self._data_wait = 0.0  # seconds
         self._start = time.perf_counter()
 
@@ -35,6 +36,7 @@ class LogInterval:
                 f"step {step} gave loss {loss}, {norms}; all checkpoints are from earlier steps. Lower "
                 "optimizer.learning_rate or optimizer.clip_norm and run again"
             )
+        self.steps += 1
         self._highest_loss = max(self._highest_loss, float(loss))
         for name, value in metrics.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
@@ -43,6 +45,7 @@ class LogInterval:
     def skip(self) -> None:
         """Counts a step whose update was skipped, since it was not finite."""
         self._skipped += 1
+        self.steps += 1
 
     @contextlib.contextmanager
     def waiting_for_data(self):
@@ -58,9 +61,13 @@ class LogInterval:
         yield
         self._start += time.perf_counter() - start
 
+    def seconds(self) -> float:
+        """Time since the last log line, without pauses."""
+        return time.perf_counter() - self._start
+
     def values(self, learning_rate: float) -> dict[str, float]:
         """What is logged: means over tokens, and rates over the time since the last line."""
-        seconds, sums = time.perf_counter() - self._start, self._sums
+        seconds, sums = self.seconds(), self._sums
         return {
             "train/loss": sums["loss"] / max(sums["tokens"], 1),
             "train/hidden_loss": sums["hidden_loss"] / max(sums["hidden_tokens"], 1),

@@ -20,6 +20,7 @@ from denoise_jax.data.loader import TrainLoader
 from denoise_jax.errors import CheckpointError, DataError, UserError
 from denoise_jax.evaluation.metrics import describe, measured_scalars
 from denoise_jax.model.batch import BATCH, abstract_batch
+from denoise_jax.model.flops import training_flops
 from denoise_jax.parallel import processes
 from denoise_jax.parallel.mesh import BATCH_AXES
 from denoise_jax.parallel.processes import is_first, together
@@ -30,7 +31,9 @@ from denoise_jax.training.log_folder import LogFolder
 from denoise_jax.training.log_interval import LogInterval
 from denoise_jax.training.optimizer import make_optimizer, make_schedule
 from denoise_jax.training.preemption import StopSignal
+from denoise_jax.training.profile import Profiler
 from denoise_jax.training.progress import RunProgress
+from denoise_jax.training.run_clock import RunClock
 from denoise_jax.training.state import State, abstract_state, count_parameters, create_state
 from denoise_jax.training.step import make_train_step
 from denoise_jax.training.watchdog import Watchdog
@@ -64,6 +67,7 @@ class Trainer:
         console: Console,
         initial_params: Callable[[], Mapping] | None = None,
     ):
+        start = time.perf_counter()
         self.config, self.mesh, self.validate = config, mesh, validate
         self.console = console if is_first() else Console(quiet=True)
         self.loader, self.vocabulary_files = loader, vocabulary_files
@@ -81,6 +85,8 @@ class Trainer:
         self.writers = open_writers(self.logs.path, folder, config, self.first_step)
         self.pending: dict[str, jax.Array] | None = None  # metrics of the last dispatched step
         self.interval = LogInterval()
+        self.profiler = Profiler(None, folder)
+        self.clock = RunClock(training_flops(config), mesh, start)
         self.skipped_in_a_row = 0
         self.measured: dict[str, float] | None = None  # by the validation of this step
 
@@ -113,6 +119,7 @@ class Trainer:
                 if stopping:
                     self._finish_saving(progress)
                     return complete
+                self.profiler.before_step(self.step)
                 with jax.profiler.StepTraceAnnotation("train", step_num=self.step):
                     self.state, metrics = self.train_step(self.state, self._next_batch())
                 self._settle(progress)  # reads the previous step's metrics while this step runs
@@ -146,6 +153,7 @@ class Trainer:
         if log and self.interval:
             last_update = jax.device_put(np.float32(self.step - 1))
             values = self.interval.values(float(jax.device_get(self.schedule(last_update))))
+            values |= self.clock.values(self.interval)
             write_all(self.writers, self.step, values)
             self.logs.sync()
             progress.show_metrics(self.step, values)
@@ -229,6 +237,7 @@ class Trainer:
 
     def close(self) -> None:
         """Closes the writers and waits for checkpoints being written; also called after an error."""
+        self.profiler.close()
         for writer in self.writers:
             writer.close()
         self.checkpoints.close()

@@ -16,17 +16,20 @@ from denoise_jax.data.finetuning import check_classes
 from denoise_jax.data.loader import TrainLoader, shards_of_this_host
 from denoise_jax.evaluation.evaluate import Evaluator
 from denoise_jax.parallel import processes
+from denoise_jax.parallel.memory import keep_freed_memory
 from denoise_jax.parallel.mesh import check_batch, make_mesh
 from denoise_jax.parallel.processes import is_first, together
 from denoise_jax.paths import reachable_path
 from denoise_jax.runs import run_folder
 from denoise_jax.runs.config_differences import flattened
 from denoise_jax.runs.resolve_run import ResolvedRun, resolve_run
-from denoise_jax.runs.run_folder import PLOTS
+from denoise_jax.runs.run_folder import PLOTS, PROFILE
 from denoise_jax.runs.warm_start import abstract_params
+from denoise_jax.training.compilation_cache import use_compilation_cache
 from denoise_jax.training.loop import Trainer
 from denoise_jax.training.plots import LOSS, plot_metrics
 from denoise_jax.training.preemption import StopSignal
+from denoise_jax.training.profile import Profiler
 from denoise_jax.training.writers import check_writers
 from denoise_jax.vocabulary.load import load_vocabulary
 
@@ -41,7 +44,14 @@ class TrainResult:
     loss_plot: Path | None  # None on all but the first process, or if nothing was logged
 
 
-def train(config: Config, workdir: str | Path, *, console: Console | None = None) -> TrainResult:
+def train(
+    config: Config,
+    workdir: str | Path,
+    *,
+    profile: range | None = None,
+    cache_dir: str | Path | None = None,
+    console: Console | None = None,
+) -> TrainResult:
     """Trains `config` in the run folder `workdir`, or resumes the run in it.
 
     Ctrl-C and SIGTERM save a checkpoint and stop at the next step; while nothing has been done yet, they end
@@ -49,6 +59,8 @@ def train(config: Config, workdir: str | Path, *, console: Console | None = None
 
     Args:
       config: `model.vocab_size` and, for a warm start, the architecture are filled in.
+      profile: steps whose trace is written to the folder `profile` of the run.
+      cache_dir: where compiled programs are kept; default: beside the run (see `use_compilation_cache`).
       console: where the first process reports; default: stdout.
 
     Raises:
@@ -56,6 +68,7 @@ def train(config: Config, workdir: str | Path, *, console: Console | None = None
         that can be checked is checked before anything is written or compiled.
       NonFiniteLoss: the loss or the gradient is not finite.
     """
+    keep_freed_memory()
     folder = reachable_path(workdir)
     console = (console or Console()) if is_first() else Console(quiet=True)
     with contextlib.ExitStack() as stack:
@@ -66,6 +79,7 @@ def train(config: Config, workdir: str | Path, *, console: Console | None = None
             if together(lambda: _is_finished(run, folder)):
                 return _report(console, folder, run.config.training.num_steps, complete=True)
             mesh = together(lambda: _check(run.config))
+            use_compilation_cache(folder, cache_dir)
             _check_agreement(run)
             identity = run.vocabulary.files(), run.vocabulary.fingerprint()
             changes, lock = run_folder.prepare(folder, run.config, *identity)
@@ -76,6 +90,7 @@ def train(config: Config, workdir: str | Path, *, console: Console | None = None
             run = dataclasses.replace(run, vocabulary=load_vocabulary(folder / run_folder.VOCABULARY))
             loader = TrainLoader(run.config.data, run.vocabulary, num_classes=run.config.model.num_classes)
             trainer = _make_trainer(run, folder, mesh, loader, console)
+            trainer.profiler = Profiler(profile, trainer.logs.path / PROFILE)
         stack.enter_context(contextlib.closing(trainer.logs))
         complete = trainer.run(stop)
         if is_first():

@@ -73,7 +73,7 @@ def test_the_jacobian_is_zero_outside_the_segment_and_for_later_targets(variant)
 
     draw = np.random.default_rng(0).standard_normal
     source_SD, target_TD = (jnp.asarray(draw((n, 16)).astype(np.float32)) for n in (12, 10))
-    by_source, by_target = jit(jax.jacfwd(logits, argnums=(0, 1)))(source_SD, target_TD)
+    by_source, by_target = jit(jax.jacrev(logits, argnums=(0, 1)))(source_SD, target_TD)
     influence_TS = np.abs(by_source).max((1, 3)) > 0
     influence_TT = np.abs(by_target).max((1, 3)) > 0
     source_segments, target_segments = np.asarray(segments_BS[0]), np.asarray(segments_BT[0])
