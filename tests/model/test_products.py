@@ -13,7 +13,8 @@ SHAPES = [((2, 8, 6), 4), ((3, 5, 4), 7), ((1, 1, 3), 3)]
 
 def _gradients(f, *arguments):
     value, pull_back = jax.vjp(f, *arguments)
-    return (value, *pull_back(jnp.cos(value)))
+    gradient = jnp.cos(jnp.arange(value.size, dtype=jnp.float32)).reshape(value.shape)
+    return (value, *pull_back(gradient.astype(value.dtype)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -26,7 +27,7 @@ def test_products_have_the_gradients_of_plain_products(shape, width, dtype):
     for found in (_gradients(product, x, kernel), (*of_transposed[:2], of_transposed[2].T)):
         for ours, plain in zip(found, expected, strict=True):
             assert ours.dtype == plain.dtype
-            np.testing.assert_allclose(*(np.asarray(a, np.float32) for a in (ours, plain)), 1e-2, 1e-2)
+            np.testing.assert_allclose(*(np.asarray(a, np.float32) for a in (ours, plain)), 2e-2, 2e-2)
 
 
 def test_the_gradient_of_a_bias_is_summed_in_float32():
