@@ -58,7 +58,10 @@ def _parameter_name(path: str, leaf_path) -> str:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _relayout(x: jax.Array, used: NamedSharding | None, stored: NamedSharding) -> jax.Array:
     """x in the layout `used`, if given; its gradient in the layout `stored`."""
-    return x if used is None else jax.lax.with_sharding_constraint(x, used)
+    if used is None:
+        return x
+    # The barrier keeps XLA from gathering in float32 what was cast before, as it does between slices.
+    return jax.lax.with_sharding_constraint(jax.lax.optimization_barrier(x), used)
 
 
 _relayout.defvjp(

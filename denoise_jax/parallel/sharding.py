@@ -85,7 +85,7 @@ def stored_spec(name: str, shape: tuple[int, ...], mesh: Mesh, *, shard_moments:
     matrices in the compute dtype. Vectors are small, and cost more to gather than to keep.
     """
     spec = spec_for(name)
-    if not (shard_moments and _MATRIX.search(name)):
+    if not (shard_moments and mesh.shape["data"] > 1 and _MATRIX.search(name)):
         return spec
     entries = list(spec) + [None] * (len(shape) - len(spec))
     # The last axis comes last: TPUs lay it out in tiles of 128.
