@@ -80,7 +80,7 @@ def worker(request: str) -> None:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="rows whose label contains this")
+    parser.add_argument("--only", default="", help="rows whose label and topology contain this")
     parser.add_argument("--output", type=Path, default=Path("plans.jsonl"))
     parser.add_argument("--row", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -95,7 +95,7 @@ def main() -> None:
     known = {}
     if arguments.output.exists():
         known = {line["key"]: line["plan"] for line in map(json.loads, arguments.output.open())}
-    wanted = [row for row in ROWS if arguments.only in row[0]]
+    wanted = [row for row in ROWS if arguments.only in f"{row[0]}, {row[2]}"]
     for label, *request in track(wanted, description="compiling"):
         key = json.dumps([label, *request])
         if key not in known:
