@@ -156,7 +156,7 @@ def best_of(times: int, call) -> float:
 
 
 def worker(peer: str, shape: str, dtype: str) -> None:
-    """Takes two steps, prints what is known, and then the CPU seconds of a step for each line of input."""
+    """Takes two steps, reports what is known, and then the CPU seconds of a step for each line of input."""
     answers, sys.stdout = sys.stdout, sys.stderr  # libraries may print
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -188,7 +188,7 @@ def start(python: str, peer: str, shape: str, dtype: str) -> tuple[subprocess.Po
 
 
 def measure(shape: str, peer_python: str, turns: int) -> dict[tuple[str, str], dict]:
-    """For each (peer, dtype): the best CPU seconds of a step, and what its worker told."""
+    """For each (peer, dtype): the best CPU seconds of a step, and what its worker reported."""
     pythons = {"ours": sys.executable, "theirs": peer_python}
     workers = {(p, d): start(python, p, shape, d) for p, python in pythons.items() for d in DTYPES}
     found = {key: {**first, "seconds": float("inf")} for key, (_, first) in workers.items()}

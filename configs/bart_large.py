@@ -4,7 +4,7 @@ Command:   denoise-jax train bart_large --workdir RUN --data.task TASK --data.vo
 Hardware:  meant for a TPU v5e-256 or v5p-64, with 8 to 16 rows per chip. For 8 rows of 512 + 512 tokens on a
            v5e chip, `--model.scan-layers False --model.remat none` should be a sixth faster, but takes seven
            times as long to compile.
-Result:    not yet run. `denoise-jax plan` estimates 45 to 50 % MFU on v5e: see docs/benchmarks.md.
+Result:    not yet run. `denoise-jax plan` estimates 44 to 51 % MFU on v5e: see docs/benchmarks.md.
 """
 
 from denoise_jax.config import Config

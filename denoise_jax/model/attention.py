@@ -35,9 +35,12 @@ def segment_mask(query_segments_BT: jax.Array, key_segments_BS: jax.Array, *, ca
     return mask_BTS
 
 
-def sees_a_key(query_segments_BT: jax.Array, key_segments_BS: jax.Array) -> jax.Array:
-    """Whether each query may attend to any key, bool [B, T]; causality does not matter."""
-    return segment_mask(query_segments_BT, key_segments_BS, causal=False).any(axis=-1)
+def zero_where_nothing_is_seen(
+    mixed_BTHK: jax.Array, query_segments_BT: jax.Array, key_segments_BS: jax.Array
+) -> jax.Array:
+    """The output of a kernel, with zeros for queries that may attend to no key, as in `attend`."""
+    seen_BT = segment_mask(query_segments_BT, key_segments_BS, causal=False).any(axis=-1)
+    return jnp.where(seen_BT[..., None, None], mixed_BTHK, 0)
 
 
 def attend(

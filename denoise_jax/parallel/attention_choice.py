@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from denoise_jax.errors import ConfigError
-from denoise_jax.model.attention import attend, sees_a_key, segment_mask
+from denoise_jax.model.attention import attend, segment_mask, zero_where_nothing_is_seen
 from denoise_jax.model.dropout import matrix_words
 from denoise_jax.parallel import fused_attention, splash_attention
 from denoise_jax.parallel.mesh import BATCH_AXES
@@ -91,8 +91,7 @@ def _cudnn(mesh, *inputs, causal, **no_dropout):
         mixed_BTHK = jax.nn.dot_product_attention(
             query_BTHK, key_BSHK, value_BSHK, mask=mask_BTS[:, None], implementation="cudnn"
         )
-        seen_BT = sees_a_key(query_segments_BT, key_segments_BS)
-        return jnp.where(seen_BT[..., None, None], mixed_BTHK, 0)
+        return zero_where_nothing_is_seen(mixed_BTHK, query_segments_BT, key_segments_BS)
 
     return _per_device(attend_on_gpu, mesh, _INPUTS)(*inputs)
 

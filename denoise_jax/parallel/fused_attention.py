@@ -66,8 +66,8 @@ def attend(
     batch, queries, heads, width = query_BTHK.shape
     options = _Options(heads, width, key_BSHK.shape[1], causal, dropout_rate, interpret)
     rows = (x.reshape(*x.shape[:2], -1) for x in (query_BTHK * width**-0.5, key_BSHK, value_BSHK))
-    segments = _pad(query_segments_BT), _pad(key_segments_BS)
-    mixed_BTW = _attend(options, *map(_pad, rows), *segments, words_BH, second_word.reshape(1))
+    segments = pad_rows(query_segments_BT), pad_rows(key_segments_BS)
+    mixed_BTW = _attend(options, *map(pad_rows, rows), *segments, words_BH, second_word.reshape(1))
     return mixed_BTW[:, :queries].reshape(batch, queries, heads, width)
 
 
@@ -244,7 +244,7 @@ def _block(queries: int, keys: int) -> int:
     return max(block for block in fitting if queries % block == 0)
 
 
-def _pad(x: jax.Array) -> jax.Array:
+def pad_rows(x: jax.Array) -> jax.Array:
     """x with its second axis padded by zeros, which are padding's segment, to a multiple of 128."""
     missing = -x.shape[1] % LANES
     return jnp.pad(x, ((0, 0), (0, missing), *((0, 0) for _ in x.shape[2:])))

@@ -10,7 +10,7 @@ def keep_freed_memory() -> bool:
     """Makes this process keep the memory that it frees, in one pool; returns whether it could.
 
     Each train step allocates its temporary arrays anew. The C library would return them to the system after
-    the step, and the system would clear them page by page for the next one, which takes up to a fifth of a
+    the step, and the system would clear them page by page for the next one, which takes up to a sixth of a
     step. To be called before JAX starts its threads; it has an effect with glibc only.
     """
     if sys.platform != "linux":

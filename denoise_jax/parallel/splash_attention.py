@@ -6,12 +6,11 @@ Shape letters: B batch, T query positions, S key positions, H heads, K head widt
 import functools
 
 import jax
-import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
-from denoise_jax.model.attention import sees_a_key
+from denoise_jax.model.attention import zero_where_nothing_is_seen
+from denoise_jax.parallel.fused_attention import LANES, pad_rows
 
-LANES = 128  # the kernels read rows in multiples of this
 BLOCK = 512  # queries and keys per step of a kernel
 
 
@@ -30,16 +29,19 @@ def attend(
     Rows are padded to a multiple of 128 positions. `interpret` runs the kernels on any hardware, slowly.
     """
     heads, queries = query_BTHK.shape[2], query_BTHK.shape[1]
-    query_BTHK, query_segments_BT = _pad(query_BTHK), _pad(query_segments_BT)
-    key_BSHK, value_BSHK, key_segments_BS = _pad(key_BSHK), _pad(value_BSHK), _pad(key_segments_BS)
+    query_BTHK, query_segments_BT = pad_rows(query_BTHK), pad_rows(query_segments_BT)
+    key_BSHK, value_BSHK, key_segments_BS = (
+        pad_rows(key_BSHK),
+        pad_rows(value_BSHK),
+        pad_rows(key_segments_BS),
+    )
     kernel = _kernel(heads, query_BTHK.shape[1], key_BSHK.shape[1], causal, interpret)
     segments = splash.SegmentIds(query_segments_BT, key_segments_BS)
     scale = query_BTHK.shape[-1] ** -0.5
     by_head = (x.swapaxes(1, 2) for x in (query_BTHK * scale, key_BSHK, value_BSHK))
     mixed_BTHK = jax.vmap(kernel)(*by_head, segments).swapaxes(1, 2)
     # To the kernel, padding is one more segment.
-    seen_BT = sees_a_key(query_segments_BT, key_segments_BS)
-    return jnp.where(seen_BT[..., None, None], mixed_BTHK, 0)[:, :queries]
+    return zero_where_nothing_is_seen(mixed_BTHK, query_segments_BT, key_segments_BS)[:, :queries]
 
 
 @functools.lru_cache
@@ -69,9 +71,3 @@ def _kernel(heads: int, queries: int, keys: int, causal: bool, interpret: bool):
 def _block(length: int) -> int:
     """The largest multiple of 128 that divides `length`, up to `BLOCK`."""
     return max(block for block in range(LANES, BLOCK + 1, LANES) if length % block == 0)
-
-
-def _pad(x: jax.Array) -> jax.Array:
-    """x with its second axis padded by zeros, which are padding's segment, to a multiple of 128."""
-    missing = -x.shape[1] % LANES
-    return jnp.pad(x, ((0, 0), (0, missing), *((0, 0) for _ in x.shape[2:])))

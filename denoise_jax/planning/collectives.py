@@ -98,7 +98,7 @@ def _integers(text: str | None) -> list[int]:
 
 
 def collective_of(program: Program, x: Instruction) -> tuple[Instruction, str] | None:
-    """The collective that an instruction is or stands for, and its role: "alone", "start", "done", "inside".
+    """The collective that an instruction is or stands for, and its role: alone, start, inside or done.
 
     TPU programs hide asynchronous collectives in fusions that compute something else meanwhile: one fusion
     starts them, others advance them ("inside"), and one ends them.

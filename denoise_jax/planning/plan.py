@@ -151,11 +151,6 @@ def _chips_per_host(mesh: Mesh) -> int:
 def _with_estimate(known: Plan, text: str, config: Config) -> Plan:
     chip = chip_of_topology(known.topology)
     found = schedule.estimate(hlo.parse(text), chip, known.mesh, known.slices)
-    exposed = {
-        key: seconds
-        for key, seconds in found.exposed.items()
-        if "copy" not in key[0] and "slice" not in key[0]
-    }
     tokens = config.data.batch_size * config.data.target_length
     return dataclasses.replace(
         known,
@@ -163,8 +158,8 @@ def _with_estimate(known: Plan, text: str, config: Config) -> Plan:
         step_seconds=found.step,
         roofline_seconds=found.roofline,
         compute_seconds=dict(found.compute),
-        exposed_seconds=sum(exposed.values()),
-        waiting_seconds=sum(found.exposed.values()) - sum(exposed.values()),
+        exposed_seconds=sum(found.exposed.values()),
+        waiting_seconds=found.waiting,
         mfu=known.model_flops / found.step / chip.flops,
         collectives=tuple(
             CollectivePlan(kind, axes, row.runs, row.asynchronous, row.sent, row.seconds)

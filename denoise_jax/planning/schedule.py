@@ -47,7 +47,8 @@ class Estimate:
     step: float = 0.0
     compute: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     roofline: float = 0.0  # of the computation, at the published peaks
-    exposed: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    exposed: collections.Counter = dataclasses.field(default_factory=collections.Counter)  # communication
+    waiting: float = 0.0  # for copies within the device
     collectives: dict[tuple[str, tuple[str, ...]], Collective] = dataclasses.field(
         default_factory=lambda: collections.defaultdict(Collective)
     )
@@ -87,7 +88,7 @@ class _Walk:
             elif transfer := collectives.transfer_between_slices(x):
                 self._transfer(clock, x, *transfer, runs)
             elif x.opcode.endswith("-done"):
-                self._wait(clock, x.operands[0] if x.operands else "", _kind(x), runs)
+                self._wait(clock, x.operands[0] if x.operands else "", x.opcode.removesuffix("-done"), runs)
             elif found := collectives.collective_of(self.program, x):
                 self._collective(clock, x, *found, runs)
                 clock.now += self._compute(x, types, runs)  # a fusion computes beside its collective
@@ -134,9 +135,13 @@ class _Walk:
 
     def _wait(self, clock: "_Clock", name: str, kind: str, runs: int) -> None:
         late = clock.ready.get(name, clock.now) - clock.now
-        if late > 0:
+        if late <= 0:
+            return
+        clock.now += late
+        if f"{kind}-start" in _COPIES:
+            self.found.waiting += late * runs
+        else:
             self.found.exposed[(f"{kind} (wait)", ())] += late * runs
-            clock.now += late
 
     def _copy_seconds(self, x: Instruction) -> float:
         if x.opcode == "copy-start":
@@ -188,10 +193,6 @@ class _Clock:
 
 
 _COPIES = ("copy-start", "slice-start", "dynamic-slice-start", "dynamic-update-slice-start")
-
-
-def _kind(x: Instruction) -> str:
-    return x.opcode.removesuffix("-done")
 
 
 def _branches(x: Instruction) -> Sequence[str]:

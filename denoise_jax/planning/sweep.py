@@ -13,7 +13,7 @@ import pydantic
 from denoise_jax.config import Config
 from denoise_jax.errors import ConfigError
 from denoise_jax.planning.plan import Plan, plan
-from denoise_jax.planning.topologies import chip_of_topology, topology_devices
+from denoise_jax.planning.topologies import topology_devices
 
 ROWS = (4, 8, 16, 32, 64)  # per chip and microbatch
 FSDP = (1, 4, 16)
@@ -70,7 +70,6 @@ def sweep(
     Each takes minutes. A result is appended to the JSON Lines file `results` at once, and what is in it
     already is not computed again. Once some rows do not fit, more rows are not tried.
     """
-    chip_of_topology(topology)
     known = dict(_read(results, config, topology, slices))
     found: dict[Candidate, Plan] = {}
     for candidate in candidates(config, topology, slices):

@@ -95,8 +95,8 @@ def make_train_step(
 def _compiler_options(mesh: Mesh) -> dict[str, bool] | None:
     """On TPUs, collectives of whole arrays instead of products cut into pieces that wait for one another.
 
-    By the compiler's estimates (`denoise-jax plan`), pieces make BART-large's step slower by a third with
-    `fsdp`, and send nearly a GB between two slices.
+    By the compiler's estimates (`denoise-jax plan`), pieces make BART-large's step on two slices v5e:4x4 take
+    293 ms instead of 259, and send nearly a GB between them.
     """
     if mesh.devices.flat[0].platform != "tpu":
         return None

@@ -56,7 +56,7 @@ def test_collectives_are_told_apart_by_kind_and_axes():
 def test_what_computes_meanwhile_hides_a_collective():
     found = estimate(hlo.parse(COLLECTIVES), SLOW, MESH)
     reduce, gather, scatter = 48 / 2, 24 / 2, 16 / 2  # seconds: two directions of one axis
-    work = 4 * 1000 / 100 / 4  # 10 s, less than the gather
+    work = 1000 / 100  # less than the gather
     assert found.step == pytest.approx(reduce + gather + scatter)
     assert found.exposed[("all-gather (wait)", ())] == pytest.approx(gather - work)
 
@@ -65,3 +65,27 @@ def test_a_collective_that_leaves_its_slice_is_named():
     found = estimate(hlo.parse(COLLECTIVES), TPUS["v5e"], MESH, slices=2)
     assert ("all-reduce", ("data", "slices")) in found.collectives
     assert ("all-gather", ("fsdp",)) in found.collectives
+
+
+EXCHANGE = """
+ENTRY %main (x: f32[8]) -> f32[8] {
+  %x = f32[8]{0} parameter(0)
+  %after = token[] after-all()
+  %recv = (f32[16]{0}, u32[], token[]) recv(%after), channel_id=1, OTHER
+  %send = (f32[8]{0}, u32[], token[]) send(%x, %after), channel_id=2, OTHER
+  %copy = (f32[4]{0}, f32[4]{0}, u32[]) copy-start(%x)
+  %copied = f32[4]{0} copy-done(%copy)
+  %work = f32[8]{0} custom-call(%x), custom_call_target="other", backend_config={"estimated_cycles":"1000"}
+  ROOT %received = (f32[16]{0}, token[]) recv-done(%recv), channel_id=1, OTHER
+}
+""".replace("OTHER", '_xla_host_transfer_rendezvous="g.1",_xla_megascale_transfer_type="ALL_GATHER"')
+
+
+def test_waiting_for_another_slice_is_communication_and_waiting_for_a_copy_is_not():
+    network = Chip("slow", 1e3, 1, 1, link_bandwidth=1, torus_axes=1, network_bandwidth=0.5, clock=100)
+    found = estimate(hlo.parse(EXCHANGE), network, MESH, slices=2)
+    copy, work = 16, 1000 / 100  # seconds
+    assert found.waiting == copy
+    assert found.exposed == {("all-gather between slices (wait)", ()): pytest.approx(64 - copy - work)}
+    row = found.collectives["all-gather", ("slices",)]
+    assert (row.runs, row.asynchronous, row.sent, row.seconds) == (1, 1, 32, 64)
