@@ -11,30 +11,16 @@ matrix product on that CPU. Compare only numbers from the same run.
 """
 
 import argparse
-import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import NamedTuple
+
+import peers
+from peers import END, PYTHON, SHAPES, START, Shape, bart_config, best_of, check_installed, take_turns
 
 ROOT = Path(__file__).parents[1]
-PEERS = Path.home() / ".cache" / "denoise_jax_peers"
 BATCH, SOURCE, NEW, BEAMS = 8, 128, 64, 4
-PAD, END, START = 0, 1, 3
-
-
-class Shape(NamedTuple):
-    layers: int  # of each side
-    width: int
-    heads: int
-    ffn: int
-    vocabulary: int
-
-
-SHAPES = {"tiny": Shape(2, 256, 4, 1024, 8192), "base": Shape(6, 768, 12, 3072, 50_265)}
 
 
 def work(shape: Shape) -> dict[str, float]:
@@ -104,22 +90,7 @@ def theirs(shape: Shape, folder: Path):
 
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
-    config = transformers.BartConfig(
-        vocab_size=shape.vocabulary,
-        d_model=shape.width,
-        encoder_layers=shape.layers,
-        decoder_layers=shape.layers,
-        encoder_attention_heads=shape.heads,
-        decoder_attention_heads=shape.heads,
-        encoder_ffn_dim=shape.ffn,
-        decoder_ffn_dim=shape.ffn,
-        pad_token_id=PAD,
-        eos_token_id=END,
-        bos_token_id=START,
-        decoder_start_token_id=START,
-        forced_eos_token_id=None,
-        attn_implementation="sdpa",
-    )
+    config = bart_config(shape, forced_eos_token_id=None)
     model = transformers.BartForConditionalGeneration(config).eval()
     weights = {name: torch.tensor(array) for name, array in np.load(folder / "weights.npz").items()}
     model.load_state_dict(weights, strict=False)  # copies of the tied embedding are missing
@@ -133,65 +104,34 @@ def theirs(shape: Shape, folder: Path):
     return run, 0.0
 
 
-def best_of(times: int, call) -> float:
-    """The fewest CPU seconds of several calls."""
-    spent = []
-    for _ in range(times):
-        began = time.process_time()
-        call()
-        spent.append(time.process_time() - began)
-    return min(spent)
-
-
 def worker(peer: str, shape: str, folder: Path) -> None:
-    """Generates once, prints the tokens, and then generates and prints the time for each line of input."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # libraries may print
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    run, speed = {"ours": ours, "theirs": theirs}[peer](SHAPES[shape], folder)
-    print(json.dumps({"tokens": run().tolist(), "speed": speed}), file=answers, flush=True)
-    for _ in sys.stdin:
-        print(best_of(1, run), file=answers, flush=True)
+    """Generates once and reports the tokens, and then generates for each line of input (see `peers.work`)."""
 
+    def prepare():
+        run, speed = {"ours": ours, "theirs": theirs}[peer](SHAPES[shape], folder)
+        return run, {"tokens": run().tolist(), "speed": speed}
 
-def start(python: str, peer: str, shape: str, folder: str) -> tuple[subprocess.Popen, dict]:
-    """Starts a worker; returns it and its first line, once it is ready."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [python, __file__, "--worker", peer, shape, folder],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=None if os.environ.get("VERBOSE") else subprocess.DEVNULL,
-        text=True,
-        env=environment,
-    )
-    first = process.stdout.readline()
-    if not first:
-        sys.exit(f"the process of {peer!r} died; VERBOSE=1 shows why")
-    return process, json.loads(first)
+    peers.work(prepare)
 
 
 def measure(shape: str, peer_python: str, turns: int) -> dict:
     """Best CPU seconds of each, number of prompts with equal outputs, and FLOP/s of a large product."""
     with tempfile.TemporaryDirectory() as folder:
-        workers = {"ours": start(sys.executable, "ours", shape, folder)}
-        workers["theirs"] = start(peer_python, "theirs", shape, folder)
-        best = dict.fromkeys(workers, float("inf"))
-        for _ in range(turns):
-            for peer, (process, _) in workers.items():
-                print("go", file=process.stdin, flush=True)
-                best[peer] = min(best[peer], float(process.stdout.readline()))
-        for process, _ in workers.values():
-            process.communicate()
-    pairs = zip(*(first["tokens"] for _, first in workers.values()), strict=True)
-    return {**best, "same": sum(a == b for a, b in pairs), "speed": workers["ours"][1]["speed"]}
+        # In this order: ours writes the weights that the peer reads.
+        pythons = {"ours": sys.executable, "theirs": peer_python}
+        commands = {
+            peer: [python, __file__, "--worker", peer, shape, folder] for peer, python in pythons.items()
+        }
+        found = take_turns(commands, turns)
+    pairs = zip(found["ours"]["tokens"], found["theirs"]["tokens"], strict=True)
+    seconds = {peer: result["seconds"] for peer, result in found.items()}
+    return {**seconds, "same": sum(a == b for a, b in pairs), "speed": found["ours"]["speed"]}
 
 
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = os.environ.get("PEER_PYTHON", str(PEERS / "bin" / "python"))
-    parser.add_argument("--peer-python", default=default, help="Python that has transformers")
+    parser.add_argument("--peer-python", default=PYTHON, help="Python that has transformers")
     parser.add_argument("--shapes", nargs="*", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
@@ -199,8 +139,7 @@ def main() -> None:
     if arguments.worker:
         peer, shape, folder = arguments.worker
         return worker(peer, shape, Path(folder))
-    if not Path(arguments.peer_python).exists():
-        sys.exit(f"{arguments.peer_python} is missing: run benchmarks/setup_peers.sh, or pass --peer-python")
+    check_installed(arguments.peer_python)
     from rich.console import Console
     from rich.table import Table
 

@@ -11,30 +11,15 @@ Compare only numbers from the same run.
 """
 
 import argparse
-import json
 import os
-import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import NamedTuple
+
+from peers import PYTHON, SHAPES, Shape, bart_config, best_of, check_installed, take_turns, work
 
 ROOT = Path(__file__).parents[1]
-PEERS = Path.home() / ".cache" / "denoise_jax_peers"
 BATCH, LENGTH = 8, 128
-PAD, END, START = 0, 1, 3
-
-
-class Shape(NamedTuple):
-    layers: int  # of each side
-    width: int
-    heads: int
-    ffn: int
-    vocabulary: int
-    steps: int  # per turn
-
-
-SHAPES = {"tiny": Shape(2, 256, 4, 1024, 8192, 5), "base": Shape(6, 768, 12, 3072, 50_265, 1)}
+STEPS = {"tiny": 5, "base": 1}  # per turn
 DTYPES = ("float32", "bfloat16")
 
 
@@ -112,23 +97,7 @@ def theirs(shape: Shape, dtype: str):
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    config = transformers.BartConfig(
-        vocab_size=shape.vocabulary,
-        d_model=shape.width,
-        encoder_layers=shape.layers,
-        decoder_layers=shape.layers,
-        encoder_attention_heads=shape.heads,
-        decoder_attention_heads=shape.heads,
-        encoder_ffn_dim=shape.ffn,
-        decoder_ffn_dim=shape.ffn,
-        pad_token_id=PAD,
-        eos_token_id=END,
-        bos_token_id=START,
-        decoder_start_token_id=START,
-        dropout=0.1,
-        attn_implementation="sdpa",
-    )
-    model = transformers.BartForConditionalGeneration(config).train()
+    model = transformers.BartForConditionalGeneration(bart_config(shape, dropout=0.1)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-4, fused=True)
     source, target = (torch.tensor(x).long() for x in ids(shape))
 
@@ -145,75 +114,46 @@ def theirs(shape: Shape, dtype: str):
     return run, 0.0, 2 * 1024**3 / best_of(20, lambda: square @ square)
 
 
-def best_of(times: int, call) -> float:
-    """The fewest CPU seconds of several calls."""
-    spent = []
-    for _ in range(times):
-        began = time.process_time()
-        call()
-        spent.append(time.process_time() - began)
-    return min(spent)
-
-
 def worker(peer: str, shape: str, dtype: str) -> None:
-    """Takes two steps, reports what is known, and then the CPU seconds of a step for each line of input."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # libraries may print
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    run, flops, speed = {"ours": ours, "theirs": theirs}[peer](SHAPES[shape], dtype)
-    losses = [run(), run()]
-    print(json.dumps({"flops": flops, "speed": speed, "losses": losses}), file=answers, flush=True)
-    steps = SHAPES[shape].steps
-    for _ in sys.stdin:
-        print(best_of(1, lambda: [run() for _ in range(steps)]) / steps, file=answers, flush=True)
+    """Takes two steps, and then several for each line of input (see `peers.work`)."""
 
+    def prepare():
+        run, flops, speed = {"ours": ours, "theirs": theirs}[peer](SHAPES[shape], dtype)
+        losses = [run(), run()]
+        return lambda: [run() for _ in range(STEPS[shape])], {
+            "flops": flops,
+            "speed": speed,
+            "losses": losses,
+        }
 
-def start(python: str, peer: str, shape: str, dtype: str) -> tuple[subprocess.Popen, dict]:
-    """Starts a worker; returns it and its first line, once it is ready."""
-    # Large pages, and freed memory is kept: what `train` does by itself, for both.
-    kept = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=100000000000:glibc.malloc.arena_max=1"
-    environment = {**os.environ, "GLIBC_TUNABLES": f"glibc.malloc.hugetlb=1:{kept}"}
-    process = subprocess.Popen(
-        [python, __file__, "--worker", peer, shape, dtype],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=None if os.environ.get("VERBOSE") else subprocess.DEVNULL,
-        text=True,
-        env={**environment, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-    )
-    first = process.stdout.readline()
-    if not first:
-        sys.exit(f"the process of {peer!r} died; VERBOSE=1 shows why")
-    return process, json.loads(first)
+    work(prepare)
 
 
 def measure(shape: str, peer_python: str, turns: int) -> dict[tuple[str, str], dict]:
     """For each (peer, dtype): the best CPU seconds of a step, and what its worker reported."""
     pythons = {"ours": sys.executable, "theirs": peer_python}
-    workers = {(p, d): start(python, p, shape, d) for p, python in pythons.items() for d in DTYPES}
-    found = {key: {**first, "seconds": float("inf")} for key, (_, first) in workers.items()}
-    for _ in range(turns):
-        for key, (process, _) in workers.items():
-            print("go", file=process.stdin, flush=True)
-            found[key]["seconds"] = min(found[key]["seconds"], float(process.stdout.readline()))
-    for process, _ in workers.values():
-        process.communicate()
-    return found
+    commands = {
+        (peer, dtype): [python, __file__, "--worker", peer, shape, dtype]
+        for peer, python in pythons.items()
+        for dtype in DTYPES
+    }
+    # Large pages, and freed memory is kept: what `make` and `train` do, for both.
+    kept = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=100000000000:glibc.malloc.arena_max=1"
+    found = take_turns(commands, turns, {"GLIBC_TUNABLES": f"glibc.malloc.hugetlb=1:{kept}"})
+    return {key: {**result, "seconds": result["seconds"] / STEPS[shape]} for key, result in found.items()}
 
 
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = os.environ.get("PEER_PYTHON", str(PEERS / "bin" / "python"))
-    parser.add_argument("--peer-python", default=default, help="Python that has transformers")
+    parser.add_argument("--peer-python", default=PYTHON, help="Python that has transformers")
     parser.add_argument("--shapes", nargs="*", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         return worker(*arguments.worker)
-    if not Path(arguments.peer_python).exists():
-        sys.exit(f"{arguments.peer_python} is missing: run benchmarks/setup_peers.sh, or pass --peer-python")
+    check_installed(arguments.peer_python)
     from rich.console import Console
     from rich.table import Table
 
