@@ -68,7 +68,7 @@ test: setup  ## run the fast tests
 	python -m pytest -n 2 --dist loadfile
 
 test-slow: setup  ## run the slow tests
-	python -m pytest -n 2 --dist loadfile -m "slow and not tpu"
+	python -m pytest -n 2 --dist loadfile -m "slow and not tpu and not gpu"
 
 lint: setup  ## check style with ruff
 	ruff check .

@@ -24,7 +24,11 @@ class Shape(NamedTuple):
     vocabulary: int
 
 
-SHAPES = {"tiny": Shape(2, 256, 4, 1024, 8192), "base": Shape(6, 768, 12, 3072, 50_265)}
+SHAPES = {
+    "tiny": Shape(2, 256, 4, 1024, 8192),
+    "base": Shape(6, 768, 12, 3072, 50_265),
+    "large": Shape(12, 1024, 16, 4096, 50_265),
+}
 
 
 def bart_config(shape: Shape, **options):

@@ -112,3 +112,18 @@ def test_plain_attention_is_chosen_on_a_cpu(name):
     expected = _results(attend, CASES["encoder"], dropout_rate=0.1, dropout_key=KEY)
     for ours, plain in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, plain)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_the_cudnn_kernel_agrees_with_plain_attention(case):
+    """In bfloat16, compared with plain attention in float32 by the norm of the difference."""
+    cudnn = make_attention("cudnn", make_mesh(ParallelConfig()))
+
+    def in_bfloat16(*inputs, causal):
+        arrays = (x.astype(jnp.bfloat16) for x in inputs[:3])
+        return cudnn(*arrays, *inputs[3:], causal=causal).astype(jnp.float32)
+
+    for ours, plain in zip(_results(in_bfloat16, case), _results(attend, case), strict=True):
+        error = np.linalg.norm(ours - plain) / np.linalg.norm(plain)
+        assert error < 0.02, error
