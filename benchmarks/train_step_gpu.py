@@ -3,10 +3,10 @@
     python benchmarks/train_step_gpu.py [--peer-python PYTHON] [--shape large] [--rows 8] [--length 1024]
 
 Both take whole steps of AdamW with clipping, in bfloat16 with float32 parameters, on the same random tokens.
-Ours computes with segment ids, so rows of several packed documents cost what others do; transformers gets rows
-of one document without padding, its fastest case. Each variant runs alone in a process of its own. The best of
-several turns counts, by the wall clock, and memory is the peak of what was allocated. Neither process imports
-TensorFlow. Compare only numbers from the same card.
+Ours computes with segment ids, so rows of several packed documents cost what others do; transformers gets
+rows of one document without padding, its fastest case. Each variant runs alone in a process of its own. The
+best of several turns counts, by the wall clock, and memory is the peak of what was allocated. Neither process
+imports TensorFlow. Compare only numbers from the same card.
 """
 
 import argparse
@@ -22,25 +22,19 @@ from peers import PYTHON, SHAPES, check_installed
 from steps import our_step, transformers_step
 
 STEPS, TURNS = 10, 4
-# (library, variant): options of `our_step` or `transformers_step`.
+_SCAN = {"scan_layers": True}
+_CUDNN = {"attention": "cudnn", "attention_dropout": 0.0}
+# Options of `our_step` or `transformers_step`. Layers are scanned, unless the variant says "unrolled".
 VARIANTS = {
     ("transformers", "eager"): {},
     ("transformers", "torch.compile"): {"compiled": True},
     ("transformers", "torch.compile, attention dropout"): {"compiled": True, "attention_dropout": 0.1},
-    ("denoise_jax", "cudnn"): {"attention": "cudnn", "attention_dropout": 0.0},
-    ("denoise_jax", "cudnn, 4 documents a row"): {
-        "attention": "cudnn",
-        "attention_dropout": 0.0,
-        "documents": 4,
-    },
-    ("denoise_jax", "plain"): {"attention": "plain", "attention_dropout": 0.0},
-    ("denoise_jax", "plain, attention dropout"): {"attention": "plain", "attention_dropout": 0.1},
-    ("denoise_jax", "cudnn, scan, remat"): {
-        "attention": "cudnn",
-        "attention_dropout": 0.0,
-        "scan_layers": True,
-        "remat": "full",
-    },
+    ("denoise_jax", "cudnn"): {**_CUDNN, **_SCAN},
+    ("denoise_jax", "cudnn, 4 documents a row"): {**_CUDNN, **_SCAN, "documents": 4},
+    ("denoise_jax", "cudnn, unrolled"): _CUDNN,
+    ("denoise_jax", "cudnn, remat"): {**_CUDNN, **_SCAN, "remat": "full"},
+    ("denoise_jax", "plain"): {"attention": "plain", "attention_dropout": 0.0, **_SCAN},
+    ("denoise_jax", "plain, attention dropout"): {"attention": "plain", "attention_dropout": 0.1, **_SCAN},
 }
 
 

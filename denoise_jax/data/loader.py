@@ -5,8 +5,9 @@ assembles its part of a batch in shard order, so neither the order of the data n
 number of hosts.
 """
 
+import concurrent.futures
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -29,6 +30,9 @@ _REFUSE_EXTERNAL_STATE = 2  # TensorFlow's ExternalStatePolicy.FAIL
 for _kind in ("GPU", "TPU"):
     tf.config.set_visible_devices([], _kind)
 
+# Optimising the graphs of a pipeline, again for each shard, takes a second and makes batches no faster.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
 
 class TrainLoader:
     """Endless iterator over this host's part of the training batches.
@@ -50,11 +54,11 @@ class TrainLoader:
         self._first: Batch | None = None
         self._shards = shards_of_this_host(config.shards)
         task = registry.find_task(config.task, config.task_modules, vocabulary)
-        self._iterators: list[tf.data.Iterator] = []
-        for shard in self._shards:
-            rows = _rows(task, split, config, vocabulary, num_classes, shard, config.shards, training=True)
-            rows = rows.batch(config.batch_size // config.shards, drop_remainder=True)
-            self._iterators.append(iter(rows.prefetch(2)))
+        size = config.batch_size // config.shards
+        parts = _parts_of_batches(
+            task, split, config, vocabulary, num_classes, self._shards, config.shards, size, training=True
+        )
+        self._iterators = [iter(part) for part in parts]
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -71,15 +75,22 @@ class TrainLoader:
             batch, self._first = self._first, None
             return batch
         try:
-            parts = [next(iterator) for iterator in self._iterators]
-        except StopIteration:
-            raise DataError(f"task {self._task!r} has no text to train on") from None
+            parts = self._next_parts()
         except tf.errors.InvalidArgumentError as error:
             raise _unreadable(self._task, error) from None
+        if any(part is None for part in parts):
+            raise DataError(f"task {self._task!r} has no text to train on")
         if not self._can_be_saved:
             self.state()  # fails now rather than at the first checkpoint
             self._can_be_saved = True
         return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
+
+    def _next_parts(self) -> list[dict[str, tf.Tensor] | None]:
+        """Each shard's part of the next batch; of the first, which takes seconds, in parallel."""
+        if self._can_be_saved:
+            return [next(iterator, None) for iterator in self._iterators]
+        with concurrent.futures.ThreadPoolExecutor() as threads:
+            return list(threads.map(lambda iterator: next(iterator, None), self._iterators))
 
     def state(self) -> dict[str, bytes]:
         """Positions of this host's shards, file name → content, for the same TensorFlow version."""
@@ -149,12 +160,12 @@ def evaluation_batches(
     shared = num_shards % hosts == 0
     shards = shards_of_this_host(num_shards) if shared else range(num_shards)
     size = batch_size // num_shards
-    iterators = []
-    for shard in shards:
-        rows = _rows(task, split, config, vocabulary, num_classes, shard, num_shards, training=False)
-        iterators.append(rows.batch(size, drop_remainder=False).prefetch(2).as_numpy_iterator())
+    parts = _parts_of_batches(
+        task, split, config, vocabulary, num_classes, shards, num_shards, size, training=False
+    )
+    iterators = [part.as_numpy_iterator() for part in parts]
     mine = slice(None) if shared else slice(*(np.array([0, 1]) + jax.process_index()) * (batch_size // hosts))
-    spec = rows.element_spec
+    spec = parts[0].element_spec
     try:
         for _ in itertools.count() if max_batches is None else range(max_batches):
             parts = [next(iterator, None) for iterator in iterators]
@@ -173,33 +184,43 @@ def _padded(part: Batch | None, name: str, size: int, spec: Mapping[str, tf.Tens
     return np.pad(part[name], ((0, size - len(part[name])), (0, 0)))
 
 
-def _rows(
+def _parts_of_batches(
     task: seqio.Task | seqio.Mixture,
     split: str,
     config: DataConfig,
     vocabulary: Vocabulary,
     num_classes: int | None,
-    shard: int,
+    shards: Sequence[int],
     num_shards: int,
+    size: int,
     *,
     training: bool,
-) -> tf.data.Dataset:
+) -> list[tf.data.Dataset]:
+    """For each of `shards`, its part of every batch: `size` rows."""
     per_step = config.batch_size
     if config.pack:
         per_step = config.tokens_per_step or config.batch_size * config.target_length
-    examples = registry.open_shard(
+    converter = DenoisingFeatureConverter(
+        pack=config.pack, bos_id=vocabulary.start_id, num_classes=num_classes
+    )
+
+    def parts(examples: tf.data.Dataset) -> tf.data.Dataset:
+        rows = converter(examples, {"inputs": config.input_length, "targets": config.target_length})
+        return rows.batch(size, drop_remainder=training).prefetch(2)
+
+    return registry.open_shards(
         task,
         split,
+        shards,
         lengths={"inputs": config.input_length, "targets": config.max_chunk_length},
         num_shards=num_shards,
         seed=config.seed if training else 0,
         training=training,
-        reading=Reading(shard, per_step / num_shards if training else None, config.pack, provenance=False),
+        reading=Reading(
+            per_step=per_step / num_shards if training else None, packed=config.pack, provenance=False
+        ),
+        finish=parts,
     )
-    converter = DenoisingFeatureConverter(
-        pack=config.pack, bos_id=vocabulary.start_id, num_classes=num_classes
-    )
-    return converter(examples, {"inputs": config.input_length, "targets": config.target_length})
 
 
 def _unreadable(task: str, error: tf.errors.InvalidArgumentError) -> DataError:

@@ -40,7 +40,8 @@ _no_autograph = tf.autograph.experimental.do_not_convert
 class Reading:
     """How a dataset is read, which SeqIO does not pass on to preprocessors; see `Noise.bind`."""
 
-    shard: int = 0  # index of the logical data shard, which keys the noise
+    shard: int | tf.Tensor = 0  # index of the logical data shard, which keys the noise
+    num_shards: int = 1  # needed if `shard` is a tensor
     # What a training step takes of this dataset: tokens, special tokens included, or examples if not
     # `packed`. None outside of training: schedules are at their end.
     per_step: float | None = None
@@ -137,13 +138,13 @@ class Noise:
         has_sentences = "sentence_ids" in dataset.element_spec
         longest = limits.get("targets") if has_sentences else sum(limits.values())
         traced = self._trace(vocabulary, special, limits, self.max_tokens or longest)
-        stream = f"{self.task}/{self.reading.shard}"
+        stream = self._stream()
 
         @seqio.map_over_dataset(num_seeds=1)
         @_no_autograph
         def noise(batch, seed):
             batch = {name: _ragged(feature) for name, feature in batch.items()}
-            return traced(batch, seed[0] + seed[1] * 2**32, keys.stream_constant(stream))
+            return traced(batch, seed[0] + seed[1] * 2**32, stream)
 
         wanted = [name for name in ("targets", "sentence_ids") if name in dataset.element_spec]
         if set(wanted) != set(dataset.element_spec):
@@ -161,7 +162,7 @@ class Noise:
         longest: int | None,
     ) -> Callable:
         """`_noise` as one TensorFlow function for all shards: building its graph takes most of a start."""
-        reading = dataclasses.replace(self.reading, shard=0, per_step=None)
+        reading = dataclasses.replace(self.reading, shard=0, num_shards=1, per_step=None)
         own = of_seqio(vocabulary) if self.symbols is None and is_ours(vocabulary) else None
         key = (reading, own, special, *sorted(limits.items()), longest)
         if key not in self._traced:
@@ -193,6 +194,15 @@ class Noise:
         if self.reading.with_text:
             features |= clean_text_features(noised, special)
         return features
+
+    def _stream(self) -> tf.Tensor:
+        """The constant of the random stream of this task and data shard: uint64 scalar."""
+        shard = self.reading.shard
+        if isinstance(shard, int):
+            return keys.stream_constant(f"{self.task}/{shard}")
+        return tf.stack([keys.stream_constant(f"{self.task}/{i}") for i in range(self.reading.num_shards)])[
+            shard
+        ]
 
     def _special_tokens(self, vocabulary: seqio.Vocabulary) -> SpecialTokens:
         """With a language its token alone closes texts, whose last sentence already ends in </s>."""

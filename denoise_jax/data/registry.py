@@ -18,6 +18,7 @@ from denoise_jax.vocabulary.seqio import SeqioVocabulary, is_ours
 TaskOrMixture = seqio.Task | seqio.Mixture
 
 _EPOCHS = 1000
+_LEAST_BUFFER = 100  # examples
 
 
 def find_task(name: str, modules: Sequence[str], vocabulary: Vocabulary | None = None) -> TaskOrMixture:
@@ -102,41 +103,83 @@ def check_splits(task: TaskOrMixture, splits: Sequence[str]) -> None:
         _members(task, split)
 
 
-def open_shard(
+def open_shards(
     task: TaskOrMixture,
     split: str,
+    shards: Sequence[int],
     *,
     lengths: dict[str, int],
     num_shards: int,
     seed: int,
     training: bool,
     reading: Reading,
-) -> tf.data.Dataset:
-    """Examples of logical shard `reading.shard` of `num_shards`.
+    finish: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda examples: examples,
+) -> list[tf.data.Dataset]:
+    """Examples of some of `num_shards` logical shards, a dataset for each of `shards`.
 
-    Training shuffles and repeats without end; otherwise the shard is read once, in order. All shards use the
+    Training shuffles and repeats without end; otherwise a shard is read once, in order. All shards use the
     same seed for the order, since SeqIO deals out examples in turn if there are fewer files than shards. The
     noise is keyed by shard, so the same text at the same position gets different noise in each.
+
+    Everything after the source is traced once, as a function of the source's dataset and of the shard: with
+    many shards, tracing would take most of the start.
+
+    Args:
+      reading: of all shards; `shard` and `num_shards` are filled in.
+      finish: further steps, such as packing, which are traced as well.
 
     Raises:
       DataError: the split has no data, a mixture has tasks with different features, or the noise of a task is
         wrapped in another function.
     """
-    _members(task, split)
+    members = _members(task, split)
+
+    @functools.partial(tf.function, autograph=False)
+    def examples(documents: dict[str, tf.data.Dataset], shard: tf.Tensor) -> tf.data.Dataset:
+        bound = bind_reading(task, dataclasses.replace(reading, shard=shard, num_shards=num_shards))
+
+        def prepared(member: seqio.Task) -> seqio.Task:
+            if member.name not in documents:
+                return member
+            member = member.replace(source=_OpenedSource(documents[member.name], split))
+            return _with_part_of_buffer(_with_many_epochs(member), num_shards) if training else member
+
+        return finish(_preprocessed(_map_tasks(bound, prepared), split, lengths, seed, training, reading))
+
+    opened = []
+    for shard in shards:
+        info = seqio.ShardInfo(shard, num_shards) if num_shards > 1 else None
+        documents = {m.name: _open_source(m.source, split, info, seed, shuffle=training) for m in members}
+        opened.append(examples(documents, tf.constant(shard)))
+    return opened
+
+
+def _open_source(
+    source: seqio.DataSource, split: str, shard: seqio.ShardInfo | None, seed: int, *, shuffle: bool
+) -> tf.data.Dataset:
+    """A shard of the files, or of the documents if there are fewer files than shards, as in SeqIO."""
+    options = {"split": split, "shuffle": shuffle, "seed": seed}
+    by_file = source.supports_arbitrary_sharding
+    if shard is None or by_file or len(source.list_shards(split)) >= shard.num_shards:
+        return source.get_dataset(**options, shard_info=shard)
+    return source.get_dataset(**options).shard(shard.num_shards, shard.index)
+
+
+def _preprocessed(
+    task: TaskOrMixture, split: str, lengths: dict[str, int], seed: int, training: bool, reading: Reading
+) -> tf.data.Dataset:
     options = {
         "sequence_length": lengths,
         "split": split,
         "shuffle": training,
         "seed": seed,
-        "shard_info": seqio.ShardInfo(reading.shard, num_shards) if num_shards > 1 else None,
         "num_epochs": None if training else 1,
         "try_in_mem_cache": False,
     }
     if isinstance(task, seqio.Mixture):
         options["passthrough_features"] = (*PROVENANCE, "decoder_start", "text", "text_noise")
-    bound = bind_reading(task, reading)
     try:
-        dataset = (_map_tasks(bound, _with_many_epochs) if training else bound).get_dataset(**options)
+        dataset = task.get_dataset(**options)
     except TypeError as error:
         if "compatible element specs" not in str(error):
             raise
@@ -150,6 +193,36 @@ def open_shard(
             "put preprocessors.corrupt(...) itself into the list of preprocessors, not in another function"
         )
     return dataset
+
+
+class _OpenedSource(seqio.DataSource):
+    """A dataset that is already open, as the source of a task."""
+
+    def __init__(self, documents: tf.data.Dataset, split: str):
+        super().__init__(splits=[split])
+        self._documents = documents
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return False
+
+    def list_shards(self, split: str) -> list[str]:
+        return [split]
+
+    def get_dataset(self, split=None, shuffle=True, seed=None, shard_info=None) -> tf.data.Dataset:
+        return self._documents
+
+
+def _with_part_of_buffer(task: seqio.Task, num_shards: int) -> seqio.Task:
+    """`task`, whose shuffle buffer is for one of `num_shards` shards; it is filled before the first batch.
+
+    A task's buffer is that of the whole run, since every batch takes from all shards; but a shard mixes at
+    least `_LEAST_BUFFER` examples of its own, so that a document's do not follow each other.
+    """
+    size = task.shuffle_buffer_size
+    if size is None:
+        return task
+    return task.replace(shuffle_buffer_size=max(size // num_shards, min(size, _LEAST_BUFFER)))
 
 
 def _with_many_epochs(task: seqio.Task) -> seqio.Task:

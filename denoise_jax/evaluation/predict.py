@@ -123,9 +123,10 @@ def _task_with_metrics(model: LoadedModel) -> seqio.Task:
 def _examples(model: LoadedModel, task: seqio.Task, split: str) -> Iterator[dict[str, np.ndarray]]:
     """One pass over the split, without packing."""
     data = model.config.data
-    dataset = registry.open_shard(
+    (dataset,) = registry.open_shards(
         task,
         split,
+        [0],
         lengths={"inputs": data.input_length, "targets": data.max_chunk_length},
         num_shards=1,
         seed=0,

@@ -152,9 +152,10 @@ def noised_dataset(
     task: seqio.Task | seqio.Mixture, split: str, *, input_length: int, length: int, seed: int
 ) -> tf.data.Dataset:
     """Examples of a split in order, with provenance and clean text; DataError if the task has no noise."""
-    dataset = registry.open_shard(
+    (dataset,) = registry.open_shards(
         task,
         split,
+        [0],
         lengths={"inputs": input_length, "targets": length},
         num_shards=1,
         seed=seed,

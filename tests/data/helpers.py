@@ -57,21 +57,23 @@ def ids_task(
 
 
 def open_task(
-    task, *, limit=40, input_limit=80, seed=0, num_shards=1, split="train", **reading
+    task, *, limit=40, input_limit=80, seed=0, num_shards=1, shard=0, split="train", **reading
 ) -> tf.data.Dataset:
     """One pass over a shard, with `inputs` and `targets` of at most `input_limit` and `limit` tokens.
 
     Further arguments are fields of `Reading`.
     """
-    return registry.open_shard(
+    (dataset,) = registry.open_shards(
         task,
         split,
+        [shard],
         lengths={"inputs": input_limit, "targets": limit},
         num_shards=num_shards,
         seed=seed,
         training=False,
         reading=preprocessors.Reading(**reading),
     )
+    return dataset
 
 
 def read_task(task, **options) -> list[dict[str, np.ndarray]]:

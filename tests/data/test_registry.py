@@ -9,6 +9,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
+from denoise_jax.corruption import presets
 from denoise_jax.corruption.infilling import text_infilling
 from denoise_jax.corruption.presets import PRESETS
 from denoise_jax.corruption.rates import Linear
@@ -174,8 +175,8 @@ def test_epochs_after_a_restore_come_in_the_order_of_an_uninterrupted_run(tiny_c
     # Two files, shuffled anew in each epoch. The pipeline reads the whole first epoch in advance.
     task = registry.find_task("tiny", ("tests.tiny_corpus",), own)
     options = {"lengths": {"inputs": 48, "targets": 32}, "num_shards": 4, "seed": 0, "training": True}
-    reading = Reading(2, 256.0, provenance=False)
-    original, restored = (iter(registry.open_shard(task, "train", reading=reading, **options)) for _ in "12")
+    options["reading"] = Reading(per_step=256.0, provenance=False)
+    original, restored = (iter(registry.open_shards(task, "train", [2], **options)[0]) for _ in "12")
     next(original)
     position = tf.raw_ops.SerializeIterator(
         resource_handle=original._iterator_resource, external_state_policy=2
@@ -183,3 +184,41 @@ def test_epochs_after_a_restore_come_in_the_order_of_an_uninterrupted_run(tiny_c
     tf.raw_ops.DeserializeIterator(resource_handle=restored._iterator_resource, serialized=position)
     for _ in range(1500):
         np.testing.assert_array_equal(next(restored)["targets"], next(original)["targets"])
+
+
+def test_shards_that_are_opened_together_are_traced_once_and_read_as_if_alone(own, speeches):
+    traced = []
+
+    def corruption(symbols):
+        traced.append(symbols)
+        return presets.build("bart_paper", symbols)
+
+    task = text_task("together", speeches[:1], own, corruption)
+    options = {
+        "lengths": {"inputs": 48, "targets": 32},
+        "num_shards": 4,
+        "seed": 0,
+        "training": False,
+        "reading": Reading(provenance=False),
+    }
+    together = registry.open_shards(task, "train", [1, 2, 3], **options)
+    assert len(traced) == 1
+    for shard, dataset in zip([1, 2, 3], together, strict=True):
+        (alone,) = registry.open_shards(task, "train", [shard], **options)
+        for found, expected in zip(dataset.as_numpy_iterator(), alone.as_numpy_iterator(), strict=True):
+            for name in expected:
+                np.testing.assert_array_equal(found[name], expected[name])
+
+
+@pytest.mark.parametrize(("shards", "size"), [(1, 1000), (4, 250), (64, 100)])
+def test_shards_divide_the_shuffle_buffer_of_the_task(own, speeches, shards, size, monkeypatch):
+    sizes = []
+    shuffle = tf.data.Dataset.shuffle
+    monkeypatch.setattr(
+        tf.data.Dataset, "shuffle", lambda ds, n, **seed: sizes.append(n) or shuffle(ds, n, **seed)
+    )
+    task = text_task("buffer", speeches[:1], own)
+    assert task.shuffle_buffer_size == 1000
+    options = {"lengths": {"inputs": 48, "targets": 32}, "seed": 0, "reading": Reading()}
+    registry.open_shards(task, "train", [0], num_shards=shards, training=True, **options)
+    assert sizes == [size]
