@@ -183,6 +183,9 @@ class OptimizerConfig(Section):
     )
     b1: float = Field(0.9, ge=0, lt=1, description="AdamW: decay rate of the first moment.")
     b2: float = Field(0.999, ge=0, lt=1, description="AdamW: decay rate of the second moment.")
+    first_moment_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="AdamW: how the first moment is stored; bfloat16 saves 2 bytes a parameter."
+    )
     eps: float = Field(1e-8, gt=0, le=1, description="AdamW: added to the square root of the second moment.")
     weight_decay: float = Field(
         0.01, ge=0, le=1, description="Decoupled weight decay of matrices; norms and biases are not decayed."

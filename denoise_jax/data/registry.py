@@ -134,7 +134,6 @@ def open_shards(
     """
     members = _members(task, split)
 
-    @functools.partial(tf.function, autograph=False)
     def examples(documents: dict[str, tf.data.Dataset], shard: tf.Tensor) -> tf.data.Dataset:
         bound = bind_reading(task, dataclasses.replace(reading, shard=shard, num_shards=num_shards))
 
@@ -146,11 +145,13 @@ def open_shards(
 
         return finish(_preprocessed(_map_tasks(bound, prepared), split, lengths, seed, training, reading))
 
-    opened = []
+    opened, traced = [], None
     for shard in shards:
         info = seqio.ShardInfo(shard, num_shards) if num_shards > 1 else None
         documents = {m.name: _open_source(m.source, split, info, seed, shuffle=training) for m in members}
-        opened.append(examples(documents, tf.constant(shard)))
+        arguments = documents, tf.constant(shard)
+        traced = traced or tf.function(examples, autograph=False).get_concrete_function(*arguments)
+        opened.append(traced(*arguments))
     return opened
 
 

@@ -28,7 +28,8 @@ def _fingerprint_all(leaves):
 
 def _fingerprint(leaf: jax.Array) -> jax.Array:
     """Sum of (bits of element i) * (2 i + 1) over the flattened leaf, modulo 2^32."""
-    bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
+    unsigned = {2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
+    bits = jax.lax.bitcast_convert_type(leaf, unsigned).astype(jnp.uint32)
     position = jnp.zeros(bits.shape, jnp.uint32)
     stride = 1
     for axis in reversed(range(bits.ndim)):

@@ -38,7 +38,13 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
     clip = optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm)
     if config.name == "adamw":
         update = optax.adamw(
-            schedule, config.b1, config.b2, config.eps, weight_decay=config.weight_decay, mask=decay_mask
+            schedule,
+            config.b1,
+            config.b2,
+            config.eps,
+            mu_dtype=config.first_moment_dtype,
+            weight_decay=config.weight_decay,
+            mask=decay_mask,
         )
     else:
         # optax.adafactor applies its own decay after the learning rate: 0.01 would be 1% per step.

@@ -51,6 +51,21 @@ def _assert_same(first, second):
         np.testing.assert_array_equal(one, two)
 
 
+def test_moments_in_bfloat16_are_restored_and_verified(tmp_path, tiny_config):
+    config = tiny_config.replace(optimizer={"first_moment_dtype": "bfloat16"})
+    config, mesh, optimizer, target = _target(config, {"data": 2})
+    state = create_state(config, optimizer, mesh)
+    state["opt_state"] = jax.tree.map(
+        lambda leaf: jnp.full_like(leaf, 0.3) if leaf.dtype == jnp.bfloat16 else leaf, state["opt_state"]
+    )
+    checkpoints = Checkpointer(tmp_path / "checkpoints", config.training)
+    checkpoints.save(3, state, config=config, vocabulary=FILES, data=DATA)
+    checkpoints.close()
+    restored = Checkpointer(tmp_path / "checkpoints", read_only=True).restore(3, target)
+    _assert_same(restored, state)
+    assert any(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(restored))
+
+
 @pytest.mark.parametrize("parallel", [{"data": 2, "fsdp": 2}, {"data": 1, "fsdp": 2, "tensor": 2}])
 def test_a_state_is_restored_bit_for_bit_on_any_mesh(saved, tiny_config, state, parallel):
     target = _target(tiny_config, parallel)[3]

@@ -65,3 +65,22 @@ def test_clipping_bounds_the_global_norm():
         moment = jax.tree.leaves_with_path(state)
         (first,) = [leaf for path, leaf in moment if "mu" in jax.tree_util.keystr(path)]
         assert float(jnp.linalg.norm(first)) == pytest.approx(expected)
+
+
+def test_the_first_moment_can_be_stored_in_bfloat16():
+    params = {"kernel": jax.random.normal(jax.random.key(0), (64, 64))}
+    gradients = {"kernel": jax.random.normal(jax.random.key(1), (64, 64))}
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        optimizer = make_optimizer(OptimizerConfig(first_moment_dtype=dtype), STEPS)
+        state = optimizer.init(params)
+        for _ in range(3):
+            updates, state = jax.jit(optimizer.update)(gradients, state, params)
+        dtypes = {
+            jax.tree_util.keystr(path)[-12:-10]: leaf.dtype for path, leaf in jax.tree.leaves_with_path(state)
+        }
+        assert (dtypes["mu"], dtypes["nu"]) == (dtype, "float32")
+        assert updates["kernel"].dtype == jnp.float32
+        found[dtype] = updates["kernel"]
+    np.testing.assert_allclose(found["bfloat16"], found["float32"], rtol=0.01, atol=1e-8)
+    assert not np.array_equal(found["bfloat16"], found["float32"])
