@@ -160,12 +160,12 @@ def evaluation_batches(
     shared = num_shards % hosts == 0
     shards = shards_of_this_host(num_shards) if shared else range(num_shards)
     size = batch_size // num_shards
-    parts = _parts_of_batches(
+    datasets = _parts_of_batches(
         task, split, config, vocabulary, num_classes, shards, num_shards, size, training=False
     )
-    iterators = [part.as_numpy_iterator() for part in parts]
+    iterators = [dataset.as_numpy_iterator() for dataset in datasets]
     mine = slice(None) if shared else slice(*(np.array([0, 1]) + jax.process_index()) * (batch_size // hosts))
-    spec = parts[0].element_spec
+    spec = datasets[0].element_spec
     try:
         for _ in itertools.count() if max_batches is None else range(max_batches):
             parts = [next(iterator, None) for iterator in iterators]
@@ -180,7 +180,7 @@ def evaluation_batches(
 def _padded(part: Batch | None, name: str, size: int, spec: Mapping[str, tf.TensorSpec]) -> np.ndarray:
     """A feature of `size` rows, of which those after the last of `part` are empty."""
     if part is None:
-        return np.zeros((size, *spec[name].shape), spec[name].dtype.as_numpy_dtype)
+        return np.zeros((size, *spec[name].shape[1:]), spec[name].dtype.as_numpy_dtype)
     return np.pad(part[name], ((0, size - len(part[name])), (0, 0)))
 
 

@@ -150,6 +150,17 @@ def test_every_evaluation_reads_the_same_and_all_of_the_split(data, own):
     assert counts[0] == counts[1]
 
 
+def test_an_evaluation_reads_shards_that_end_at_different_batches_to_their_ends(configure, own, texts):
+    data = configure(text_task("uneven", texts[:5], own))
+    counts = {}
+    for shards in (1, 4):  # the first of the four has two texts
+        batches = list(loader.evaluation_batches(data, own, "train", 4, num_shards=shards))
+        counts[shards] = sum((batch["decoder_target_kind"] > 0).sum() for batch in batches)
+    assert counts[4] == counts[1]
+    filled = np.array([batch["decoder_segment_ids"].any(axis=1) for batch in batches])
+    assert filled[:, 0].sum() > filled[:, 1].sum()
+
+
 def test_packing_can_be_turned_off(data, own):
     batch = next(loader.TrainLoader(data.replace(pack=False), own))
     assert batch["decoder_segment_ids"].max() == 1
