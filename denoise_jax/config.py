@@ -81,9 +81,10 @@ class ModelConfig(Section):
         True,
         description="Scan over the stacked layers (compile time does not grow with depth) or unroll them.",
     )
-    remat: Literal["none", "full", "dots"] = Field(
+    remat: Literal["none", "full", "attention", "dots"] = Field(
         "full",
-        description="What the backward pass recomputes: nothing, whole layers, or all but matrix products.",
+        description="What the backward pass recomputes: nothing, whole layers, layers without attention, or "
+        "layers without attention and matrix products.",
     )
 
     @model_validator(mode="after")

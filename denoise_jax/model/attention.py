@@ -10,12 +10,14 @@ Shape letters: B batch, T query positions, S key positions, D width, H heads, K 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from denoise_jax.config import ModelConfig
 from denoise_jax.model.dropout import dropout
 from denoise_jax.model.linear import make_linear
 from denoise_jax.model.rotary import apply_rotary
 
+ATTENTION_OUTPUT = "attention_output"
 # A masked score: far below any real score and far above the float32 minimum, so differences stay finite.
 MASKED = -1e30
 # Lower bound on the maximum that is subtracted from the scores; keeps exp(MASKED - maximum) at 0.
@@ -151,4 +153,6 @@ class Attention(nnx.Module):
             dropout_rate=self.dropout_rate,
             dropout_key=dropout_key,
         )
+        # Named for `remat`: with it saved, the kernel is not computed again in the backward pass.
+        mixed_BTHK = checkpoint_name(mixed_BTHK, ATTENTION_OUTPUT)
         return self.out(mixed_BTHK.reshape(x_BTD.shape))

@@ -3,9 +3,12 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from denoise_jax.config import ModelConfig
 from denoise_jax.model.products import add_bias, product
+
+LINEAR_OUTPUT = "linear_output"  # by this name, `remat` can save products
 
 
 class Linear(nnx.Module):
@@ -20,7 +23,7 @@ class Linear(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., width_in] to [..., width_out], computed in `dtype`."""
-        y = product(x.astype(self.dtype), self.kernel.astype(self.dtype))
+        y = checkpoint_name(product(x.astype(self.dtype), self.kernel.astype(self.dtype)), LINEAR_OUTPUT)
         return y if self.bias is None else add_bias(y, self.bias[...])
 
 

@@ -8,10 +8,18 @@ import jax.numpy as jnp
 from flax import nnx
 
 from denoise_jax.config import ModelConfig
-from denoise_jax.model.attention import SINGLE_DEVICE, Placement
+from denoise_jax.model.attention import ATTENTION_OUTPUT, SINGLE_DEVICE, Placement
 from denoise_jax.model.dropout import dropout, layer_drop, named_keys, stacked_keys
+from denoise_jax.model.linear import LINEAR_OUTPUT
 from denoise_jax.model.norms import make_norm
 from denoise_jax.model.rotary import rotary_cos_sin
+
+# What the backward pass does not compute again, by `model.remat`.
+_SAVED = {
+    "full": None,
+    "attention": jax.checkpoint_policies.save_only_these_names(ATTENTION_OUTPUT),
+    "dots": jax.checkpoint_policies.save_only_these_names(ATTENTION_OUTPUT, LINEAR_OUTPUT),
+}
 
 LAYERS = "encoder/layers/"  # where rules for layers look; those of the decoder are alike
 
@@ -112,9 +120,7 @@ class Stack(nnx.Module):
 
         scan = self.config.scan_layers
         if self.config.remat != "none":
-            dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-            policy = dots if self.config.remat == "dots" else None
-            apply_layer = jax.checkpoint(apply_layer, policy=policy, prevent_cse=not scan)
+            apply_layer = jax.checkpoint(apply_layer, policy=_SAVED[self.config.remat], prevent_cse=not scan)
         keys = stacked_keys(dropout_key, self.num_layers)
         if scan:
             x_BTD, _ = jax.lax.scan(apply_layer, x_BTD, (self.cast_layers(placement), keys))

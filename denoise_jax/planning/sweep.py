@@ -17,7 +17,7 @@ from denoise_jax.planning.topologies import topology_devices
 
 ROWS = (4, 8, 16, 32, 64)  # per chip and microbatch
 FSDP = (1, 4, 16)
-LAYERS = (("none", False), ("dots", True), ("full", True))  # (remat, scan_layers)
+LAYERS = (("none", False), ("dots", True), ("attention", True), ("full", True))  # (remat, scan_layers)
 
 
 @dataclasses.dataclass(frozen=True)
