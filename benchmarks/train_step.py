@@ -79,7 +79,7 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer-python", default=PYTHON, help="Python that has transformers")
-    parser.add_argument("--shapes", nargs="*", default=["tiny", "base"], choices=list(SHAPES))
+    parser.add_argument("--shapes", nargs="*", default=list(STEPS), choices=list(STEPS))
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

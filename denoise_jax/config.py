@@ -83,8 +83,8 @@ class ModelConfig(Section):
     )
     remat: Literal["none", "full", "attention", "dots"] = Field(
         "full",
-        description="What the backward pass recomputes: nothing, whole layers, layers without attention, or "
-        "layers without attention and matrix products.",
+        description="What the backward pass recomputes: nothing, whole layers, all but attention, or all but "
+        "attention and matrix products.",
     )
 
     @model_validator(mode="after")

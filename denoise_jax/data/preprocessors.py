@@ -200,9 +200,8 @@ class Noise:
         shard = self.reading.shard
         if isinstance(shard, int):
             return keys.stream_constant(f"{self.task}/{shard}")
-        return tf.stack([keys.stream_constant(f"{self.task}/{i}") for i in range(self.reading.num_shards)])[
-            shard
-        ]
+        constants = [keys.stream_constant(f"{self.task}/{i}") for i in range(self.reading.num_shards)]
+        return tf.stack(constants)[shard]
 
     def _special_tokens(self, vocabulary: seqio.Vocabulary) -> SpecialTokens:
         """With a language its token alone closes texts, whose last sentence already ends in </s>."""
