@@ -34,7 +34,13 @@ class GenerationConfig(Section):
     start: str | None = Field(None, description="Decoder start token; None: that of the vocabulary.")
     language: str | None = Field(
         None,
-        description="Language token that ends the prompt and starts the decoder, as in mBART.",
+        description="Language token of the prompt. In mBART it also starts the decoder, unless start or "
+        "target_language is set.",
+    )
+    target_language: str | None = Field(
+        None,
+        description="Language token of the output: it starts the decoder in mBART, and is generated first in "
+        "mBART-50. It takes precedence over start and forced_bos.",
     )
     forced_bos: str | None = Field(None, description="Token that is always generated first.")
     forced_eos: str | None = Field(
@@ -47,6 +53,12 @@ class GenerationConfig(Section):
         1.0, gt=0, le=1, description="Sampling: only the most likely tokens that sum to this probability."
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of sampling.")
+
+    def first_tokens(self, language_opens: bool) -> tuple[str | None, str | None]:
+        """(start, forced_bos) with the languages applied; see `Vocabulary.language_opens`."""
+        if language_opens:
+            return self.start, self.target_language or self.forced_bos
+        return self.target_language or self.start or self.language, self.forced_bos
 
     @model_validator(mode="after")
     def _options_agree(self):

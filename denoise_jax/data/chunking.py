@@ -4,21 +4,22 @@ import tensorflow as tf
 
 from denoise_jax.data.grouping import greedy_groups
 from denoise_jax.data.sentence_splitting import split_sentences
-from denoise_jax.data.special_tokens import opening_ids
+from denoise_jax.data.special_tokens import closes_sentences, num_opening_ids
 from denoise_jax.vocabulary.base import EOS_ID
 from denoise_jax.vocabulary.seqio import SeqioVocabulary
 from denoise_jax.vocabulary.tokenizers import TokenizersVocabulary
 
 
 def tokenize_sentences(
-    dataset: tf.data.Dataset, output_features, *, close_sentences: bool = False
+    dataset: tf.data.Dataset, output_features, *, language: str | None = None
 ) -> tf.data.Dataset:
     """`text` (scalar string) → `targets` [n] and `sentence_ids` [n], from 1; blank documents are dropped.
 
-    The ids are those of the sentences joined by single spaces. With `close_sentences` every sentence ends in
-    </s>.
+    The ids are those of the sentences joined by single spaces. With a language that closes texts, as in
+    mBART, every sentence ends in </s>.
     """
     vocabulary = output_features["targets"].vocabulary
+    close_sentences = closes_sentences(vocabulary, language)
     # SentencePiece itself puts a space in front of every sentence.
     add_spaces = isinstance(vocabulary, SeqioVocabulary) and isinstance(
         vocabulary.vocabulary, TokenizersVocabulary
@@ -41,17 +42,19 @@ def tokenize_sentences(
     return dataset.filter(lambda example: tf.size(example["targets"]) > 0)
 
 
-def chunk_documents(dataset: tf.data.Dataset, sequence_length=None, output_features=None) -> tf.data.Dataset:
+def chunk_documents(
+    dataset: tf.data.Dataset, sequence_length=None, output_features=None, *, language: str | None = None
+) -> tf.data.Dataset:
     """Splits documents at sentence ends into chunks of at most `sequence_length["targets"]` tokens.
 
-    The length includes the special tokens added later: </s>, and <s> if the vocabulary opens texts with it. A
+    The length includes the special tokens added later: </s>, and <s> or the language if they open texts. A
     sentence longer than a chunk is split where the chunk is full; no token is lost. `sentence_ids` count from
     1 in each chunk. Without `sequence_length` documents are left whole.
     """
     if sequence_length is None:
         return dataset
-    opening = opening_ids(output_features["targets"].vocabulary) if output_features else ()
-    limit = sequence_length["targets"] - 1 - len(opening)
+    opening = num_opening_ids(output_features["targets"].vocabulary, language) if output_features else 0
+    limit = sequence_length["targets"] - 1 - opening
 
     def split(example):
         chunk = _chunk_of_token(example["sentence_ids"], limit)

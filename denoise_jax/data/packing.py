@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from denoise_jax.data.grouping import greedy_groups
 from denoise_jax.target_kinds import TargetKind
+from denoise_jax.vocabulary.base import EOS_ID
 
 EXAMPLES_PER_BATCH = 256  # examples packed together; the last row of a batch may remain partly empty
 
@@ -29,7 +30,8 @@ class DenoisingFeatureConverter(seqio.FeatureConverter):
 
     With `num_classes`, for a classification head on the decoder's last token (Lewis et al. 2019, section
     3.1), `targets` is one class [1], counted from 0. The decoder then reads the inputs, shifted right, and
-    the class is the target of the last position of its segment, the only one with a kind; others are 0.
+    the class is the target at the last </s> of its inputs, which a language may follow (without one, at
+    the last position). It is the only target with a kind; others are 0.
 
     Two more features are optional. `targets_kind`, int32 [n], is the TargetKind of each target; without it,
     as in fine-tuning, all targets count as MASKED. `decoder_start`, int32 [1], is the start token of its
@@ -110,7 +112,7 @@ class DenoisingFeatureConverter(seqio.FeatureConverter):
 def _classes(
     inputs: tf.RaggedTensor, classes: tf.RaggedTensor | tf.Tensor, num_classes: int
 ) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
-    """Targets and kinds in the shape of `inputs` [e, n]: the class of each example at its last token, else 0.
+    """Targets and kinds in the shape of `inputs` [e, n]: the class of each example at its last </s>, else 0.
 
     `classes` are [e, 1]. The iterator fails with InvalidArgumentError unless every example has an input and
     exactly one class, within bounds.
@@ -127,7 +129,11 @@ def _classes(
         tf.debugging.Assert(known, found),
     ]
     with tf.control_dependencies(checks):  # before tensors of different lengths are combined
-        places = tf.cumsum(sizes)[:, None] - 1
+        position = tf.ragged.range(sizes).flat_values
+        ending = inputs.with_flat_values(tf.where(inputs.flat_values == EOS_ID, position, -1))
+        found = tf.reduce_max(ending, axis=1)
+        offset = tf.where(found < 0, sizes - 1, found)
+        places = (tf.cumsum(sizes, exclusive=True) + offset)[:, None]
 
     def last(values: tf.Tensor) -> tf.RaggedTensor:
         column = tf.scatter_nd(places, values, tf.shape(inputs.flat_values, tf.int64))

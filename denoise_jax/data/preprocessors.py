@@ -21,7 +21,12 @@ from denoise_jax.corruption import keys, presets, record
 from denoise_jax.corruption.options import CorruptionError
 from denoise_jax.corruption.symbols import Symbols
 from denoise_jax.data.chunking import chunk_documents, tokenize_sentences
-from denoise_jax.data.special_tokens import clean_text_features, noised_features, special_tokens_of
+from denoise_jax.data.special_tokens import (
+    clean_text_features,
+    closes_sentences,
+    noised_features,
+    special_tokens_of,
+)
 from denoise_jax.errors import DataError
 from denoise_jax.vocabulary.base import EOS_ID, ROTATION, SpecialTokens, Vocabulary
 from denoise_jax.vocabulary.seqio import SeqioVocabulary, is_ours, of_seqio
@@ -58,13 +63,14 @@ def denoising(task: str, corruption: CorruptionLike, *, language: str | None = N
       corruption: name of a preset in `corruption/presets.py`, or a function that builds the corruption from
         the symbols of the vocabulary.
       language: a control symbol of the vocabulary. As in mBART (Liu et al. 2020), every sentence then ends in
-        </s>, both sides end in the language token, and the decoder starts with it.
+        </s>, both sides end in the language token, and the decoder starts with it. In the vocabulary of an
+        imported mBART-50 both sides begin with it and end in </s> instead.
     """
-    tokenize = tokenize_sentences
+    tokenize, chunk = tokenize_sentences, chunk_documents
     if language is not None:
-        tokenize = functools.partial(tokenize_sentences, close_sentences=True)
+        tokenize, chunk = (functools.partial(step, language=language) for step in (tokenize, chunk))
     noise = corrupt(task, corruption, language=language)
-    return [tokenize, seqio.CacheDatasetPlaceholder(), chunk_documents, noise]
+    return [tokenize, seqio.CacheDatasetPlaceholder(), chunk, noise]
 
 
 def output_features(vocabulary: Vocabulary | str | os.PathLike) -> dict[str, seqio.Feature]:
@@ -189,8 +195,8 @@ class Noise:
         features = noised_features(noised, limits, special)
         if not self.reading.provenance:
             features = {name: features[name] for name in ("inputs", "targets", "targets_kind")}
-        if self.language is not None:
-            features["decoder_start"] = tf.fill([clean.partition.nrows, 1], special.closing[0])
+        if special.start is not None:
+            features["decoder_start"] = tf.fill([clean.partition.nrows, 1], special.start)
         if self.reading.with_text:
             features |= clean_text_features(noised, special)
         return features
@@ -204,7 +210,7 @@ class Noise:
         return tf.stack(constants)[shard]
 
     def _special_tokens(self, vocabulary: seqio.Vocabulary) -> SpecialTokens:
-        """With a language its token alone closes texts, whose last sentence already ends in </s>."""
+        """A language that closes texts does so alone: their last sentence already ends in </s>."""
         field = f"task {self.task!r}" + ": language" * (self.language is not None)
         special = special_tokens_of(vocabulary, self.language, field=field)
         return special._replace(closing=special.closing[-1:])
@@ -218,7 +224,8 @@ class Noise:
             )
         try:
             if symbols is None:
-                symbols = noise_symbols(of_seqio(vocabulary), closed_sentences=self.language is not None)
+                closed = closes_sentences(vocabulary, self.language)
+                symbols = noise_symbols(of_seqio(vocabulary), closed_sentences=closed)
             if callable(self.corruption):
                 return self.corruption(symbols)
             lengths = {"max_tokens": max(max_tokens, 2)} if max_tokens else {}

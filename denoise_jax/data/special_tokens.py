@@ -18,9 +18,19 @@ from denoise_jax.vocabulary.base import SpecialTokens
 from denoise_jax.vocabulary.seqio import SeqioVocabulary, is_ours, of_seqio
 
 
-def opening_ids(vocabulary: seqio.Vocabulary) -> tuple[int, ...]:
-    """Ids that open every text; empty except for tokenizers from Hugging Face."""
-    return vocabulary.vocabulary.opening_ids if isinstance(vocabulary, SeqioVocabulary) else ()
+def num_opening_ids(vocabulary: seqio.Vocabulary, language: str | None) -> int:
+    """Number of ids that open a text in this language; 0 except for tokenizers from Hugging Face."""
+    opening = vocabulary.vocabulary.opening_ids if isinstance(vocabulary, SeqioVocabulary) else ()
+    return len(opening) + (language is not None and _language_opens(vocabulary))
+
+
+def closes_sentences(vocabulary: seqio.Vocabulary, language: str | None) -> bool:
+    """Whether each sentence ends in </s>, as in mBART's denoising. In mBART-50 </s> only ends the text."""
+    return language is not None and not _language_opens(vocabulary)
+
+
+def _language_opens(vocabulary: seqio.Vocabulary) -> bool:
+    return isinstance(vocabulary, SeqioVocabulary) and vocabulary.vocabulary.language_opens
 
 
 def special_tokens_of(vocabulary: seqio.Vocabulary, language: str | None, *, field: str) -> SpecialTokens:
@@ -57,8 +67,9 @@ def add_special_tokens(
     Features with another kind of vocabulary, such as class labels, are returned unchanged.
 
     With languages, as in mBART (Liu et al. 2020), the language token follows </s>, and a feature
-    `decoder_start`, int32 [1], holds the target's language, with which the decoder starts. Set them with
-    `functools.partial`.
+    `decoder_start`, int32 [1], holds the language with which the decoder starts: the target's or, if the
+    targets are classes, that of the inputs. In an imported mBART-50 the language opens both texts instead,
+    and the decoder starts as always. Set them with `functools.partial`.
 
     Raises:
       DataError: a language is not a control symbol of the vocabulary.
@@ -70,6 +81,8 @@ def add_special_tokens(
             field = f"add_special_tokens: {side}_language"
             special[name] = special_tokens_of(vocabulary, language, field=field)
 
+    read = special.get("targets") or special.get("inputs")  # a classifier's decoder reads the inputs
+
     def add(example):
         added = {}
         for name, tokens in special.items():
@@ -77,8 +90,8 @@ def add_special_tokens(
             if sequence_length is not None and sequence_length.get(name) is not None:
                 ids = ids[: sequence_length[name] - tokens.size]
             added[name] = tf.concat([list(tokens.opening), ids, list(tokens.closing)], 0)
-        if target_language is not None and "targets" in special:
-            added["decoder_start"] = tf.constant(special["targets"].closing[-1:], tf.int32)
+        if read is not None and read.start is not None:
+            added["decoder_start"] = tf.constant([read.start], tf.int32)
         return {**example, **added}
 
     return dataset.map(add, num_parallel_calls=tf.data.AUTOTUNE)

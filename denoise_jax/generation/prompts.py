@@ -41,13 +41,13 @@ class GeneratedIds(NamedTuple):
 def encode_prompt(vocabulary: Vocabulary, text: str, options: GenerationConfig) -> list[int]:
     """Ids of a text as the encoder was trained to read it, with `<mask>` as the mask token.
 
-    They end with </s>, followed by options.language if given.
+    They end with </s>; options.language, if given, follows it or opens the text, as the vocabulary says.
 
     Raises:
       DataError: options.language is not a control symbol of the vocabulary.
     """
-    opening, closing = vocabulary.special_tokens(options.language, field="generation.language")
-    return [*opening, *vocabulary.encode_masked(text), *closing]
+    special = vocabulary.special_tokens(options.language, field="generation.language")
+    return [*special.opening, *vocabulary.encode_masked(text), *special.closing]
 
 
 def generate_ids(
@@ -122,15 +122,15 @@ def resolve_options(model: LoadedModel, options: GenerationConfig) -> DecodingOp
         raise UserError(
             f"generation.min_new_tokens={options.min_new_tokens} is above max_new_tokens={longest}; lower it"
         )
-    start = _token_id(vocabulary, "start", options.start)
-    if start is None:
-        start = _token_id(vocabulary, "language", options.language)
+    for field in ("start", "forced_bos", "language", "target_language"):
+        _token_id(vocabulary, field, getattr(options, field))
+    start, forced_bos = options.first_tokens(vocabulary.language_opens)
     names = [name for name in DecodingOptions._fields if name in GenerationConfig.model_fields]
     return DecodingOptions(
         **{**{name: getattr(options, name) for name in names}, "max_new_tokens": longest},
-        start_id=vocabulary.start_id if start is None else start,
+        start_id=vocabulary.start_id if start is None else vocabulary.piece_id(start),
         end_id=EOS_ID,
-        forced_bos_id=_token_id(vocabulary, "forced_bos", options.forced_bos),
+        forced_bos_id=None if forced_bos is None else vocabulary.piece_id(forced_bos),
         forced_eos_id=_token_id(vocabulary, "forced_eos", options.forced_eos),
     )
 

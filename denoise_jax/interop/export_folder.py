@@ -99,6 +99,7 @@ def _generation_config(model: LoadedModel) -> dict:
         special_ids(hf_ids),
         int(hf_ids[vocabulary.start_id]),
         model.config.data.max_chunk_length,
+        vocabulary.language_opens,
     )
 
 

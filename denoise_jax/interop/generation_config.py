@@ -74,16 +74,22 @@ _HARMLESS = (
 
 
 def read_generation_config(
-    folder: Path, token_name: Callable[[int], str], start_id: int, max_positions: int
+    folder: Path,
+    token_name: Callable[[int], str],
+    start_id: int,
+    max_positions: int,
+    language: str | None = None,
 ) -> tuple[GenerationConfig, list[str]]:
     """The generation settings of a Hugging Face folder, and one line for each that is not supported.
 
     They are read from generation_config.json, or from config.json, where older folders have the same fields.
+    Without a `decoder_start_token_id` there, the decoder starts from <s>, as in Transformers.
 
     Args:
       token_name: maps a Hugging Face id to the token's name; KeyError for an id without a token.
-      start_id: the Hugging Face id of the default decoder start token.
+      start_id: the Hugging Face id of the vocabulary's decoder start token.
       max_positions: upper bound of max_new_tokens.
+      language: the language that the tokenizer adds to every text.
 
     Raises:
       ConfigError: a value out of bounds, or an id without a token.
@@ -101,10 +107,30 @@ def read_generation_config(
     if fields.get("do_sample"):
         fields.setdefault("top_k", _TOP_K)
     fields |= _lengths(values, max_positions)
-    for ours, theirs in {**_TOKENS, "start": _START}.items():
-        if theirs in values and not (ours == "start" and values[theirs] == start_id):
+    for ours, theirs in _TOKENS.items():
+        if theirs in values:
             fields[ours] = _token(values[theirs], theirs, file, token_name)
+    source, start = _start(values, own_file)
+    if start is None:
+        notes.append(f"{file}: neither {_START} nor bos_token_id is set; outputs start from the vocabulary's")
+    elif start != start_id or language is not None:  # otherwise the language would start the decoder
+        fields["start"] = _token(start, source, file, token_name)
+    if language is not None:
+        fields["language"] = language
     return validated(lambda: GenerationConfig(**fields), f"{file}: "), notes
+
+
+def _start(values: Mapping, own_file: bool) -> tuple[str, object]:
+    """The field that gives the id of the decoder start token, and its value, None if there is none.
+
+    generation_config.json has no defaults; config.json has those of its model_type.
+    """
+    defaults = {} if own_file else {"bos_token_id": 0}
+    if not own_file and values.get("model_type") != "mbart":
+        defaults[_START] = 2
+    values = {**defaults, **values}
+    field = _START if _START in values else "bos_token_id"
+    return field, values.get(field)
 
 
 def _foreign(values: Mapping, file: str, own_file: bool) -> list[str]:
@@ -145,6 +171,7 @@ def write_generation_config(
     special_ids: Mapping,
     start_id: int,
     longest: int,
+    language_opens: bool = False,
 ) -> dict:
     """The contents of a generation_config.json.
 
@@ -153,13 +180,15 @@ def write_generation_config(
       special_ids: the fields with the ids of padding, </s> and <s>.
       start_id: the Hugging Face id of the vocabulary's decoder start token.
       longest: max_new_tokens if `config.max_new_tokens` is None.
+      language_opens: that of the vocabulary.
     """
-    start = config.start or config.language
+    start, forced_bos = config.first_tokens(language_opens)
+    tokens = {"forced_bos": forced_bos, "forced_eos": config.forced_eos}
     fields = [*_SAME, *(_BEAMS if config.num_beams > 1 else ()), *(_SAMPLING if config.do_sample else ())]
     return {
         **special_ids,
         _START: start_id if start is None else token_id(start),
-        **{theirs: token_id(name) for ours, theirs in _TOKENS.items() if (name := getattr(config, ours))},
+        **{theirs: token_id(tokens[ours]) for ours, theirs in _TOKENS.items() if tokens[ours]},
         **{field: getattr(config, field) for field in fields},
         "max_length": (config.max_new_tokens or longest) + 1,
         "min_length": config.min_new_tokens + 1 if config.min_new_tokens else 0,

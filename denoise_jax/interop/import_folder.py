@@ -25,7 +25,7 @@ from denoise_jax.interop.model_config import (
 )
 from denoise_jax.interop.safetensors_files import TensorFiles
 from denoise_jax.interop.tensor_names import leaf_shapes
-from denoise_jax.interop.tokenizer_import import from_huggingface
+from denoise_jax.interop.tokenizer_import import from_huggingface, source_language
 from denoise_jax.interop.weights import compute_dtype, read_params
 from denoise_jax.paths import absolute, to_path
 from denoise_jax.runs import run_folder
@@ -86,7 +86,9 @@ def _import(
     names = {int(theirs): vocabulary.piece(ours) for ours, theirs in enumerate(hf_ids)}
     model = read_model_config(values, compute_dtype(files)).replace(vocab_size=len(vocabulary))
     start_id = int(hf_ids[vocabulary.start_id])
-    generation, notes = read_generation_config(folder, names.__getitem__, start_id, model.max_positions)
+    generation, notes = read_generation_config(
+        folder, names.__getitem__, start_id, model.max_positions, source_language(folder)
+    )
     config = _run_config(run, model, generation)
     params = read_params(
         files, model, table_rows(values), hf_ids, resize_vocabulary=resize_vocabulary, progress=progress

@@ -18,8 +18,10 @@ def from_huggingface(folder: str | Path) -> dict[str, bytes]:
 
     The tokenizer files are copied byte for byte. vocabulary.json assigns the roles of the special tokens, as
     given by tokenizer_config.json, special_tokens_map.json or config.json, or else by the names in BART. The
-    tokens before </s> in the encoding of the empty text start every text. The decoder starts with the
-    `decoder_start_token_id` of config.json or generation_config.json, or else with </s>.
+    tokens before </s> in the encoding of the empty text start every text, except for a language. Whether a
+    language follows </s>, as in mBART, or opens the text, as in mBART-50, follows from the tokenizer's class
+    or that encoding. The decoder starts with the `decoder_start_token_id` of config.json or
+    generation_config.json, or else with </s>.
 
     Raises:
       DataError: tokenizer.json is missing or unreadable, its ids have gaps, or it has no token for padding,
@@ -49,17 +51,64 @@ def from_huggingface(folder: str | Path) -> dict[str, bytes]:
             )
     if roles["mask"] not in tokens:
         roles["mask"] = None
-    empty = tokenizer.encode("").tokens
-    opening = empty[: empty.index(roles["eos"])] if roles["eos"] in empty else []
+    symbols = [name for name in _listed(files) if name in tokens]
+    opening, language_opens, _ = _frame(tokenizer, files, roles, symbols)
     info = {
         "type": "tokenizers",
         **roles,
         "start": _start(files, tokens) or roles["eos"],
         "opening": opening,
-        "symbols": [name for name in _listed(files) if name in tokens],
+        "symbols": symbols,
+        **({"language_opens": True} if language_opens else {}),
     }
     content = {name: (folder / name).read_bytes() for name in ORIGINAL_FILES if (folder / name).is_file()}
     return content | {INFO_FILE: (json.dumps(info, indent=2, ensure_ascii=False) + "\n").encode()}
+
+
+def source_language(folder: str | Path) -> str | None:
+    """The language that the tokenizer of a Hugging Face folder adds to every text, if it adds one.
+
+    That of MBartTokenizer and MBart50Tokenizer is their `src_lang`, by default en_XX; that of others is what
+    they add to the empty text.
+    """
+    folder = Path(folder)
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    tokens = list(tokenizer.get_vocab())
+    files = {name: _optional(folder / name) for name in (*ORIGINAL_FILES[1:], *_CONFIGS)}
+    roles = {role: _name(files, role, tokens) for role in _USUAL}
+    return _frame(tokenizer, files, roles, _listed(files))[2]
+
+
+def _frame(
+    tokenizer: Tokenizer, files: dict[str, dict], roles: dict[str, str], symbols: list[str]
+) -> tuple[list[str], bool, str | None]:
+    """(opening, language_opens, language): tokens that open every text, and where its language belongs."""
+    language_opens = _language_opens(files)
+    if language_opens is not None:
+        language = files["tokenizer_config.json"].get("src_lang") or _DEFAULT_LANGUAGE
+        return [], language_opens, language if tokenizer.token_to_id(language) is not None else None
+    empty = tokenizer.encode("").tokens
+    if roles["eos"] not in empty:
+        return [], False, None
+    end = empty.index(roles["eos"])
+    added = tokenizer.get_added_tokens_decoder().values()
+    languages = {*symbols, *(token.content for token in added if token.special)} - {*roles.values()}
+    if end and empty[end - 1] in languages:
+        return empty[: end - 1], True, empty[end - 1]
+    last = empty[-1]
+    return empty[:end], False, last if last in languages and len(empty) == end + 2 else None
+
+
+_DEFAULT_LANGUAGE = "en_XX"  # of both tokenizers of mBART
+
+
+def _language_opens(files: dict[str, dict]) -> bool | None:
+    """Whether the tokenizer's class puts languages first (mBART-50) or last (mBART); None: neither class."""
+    config = files["config.json"]
+    name = files["tokenizer_config.json"].get("tokenizer_class") or config.get("tokenizer_class")
+    if name is None and config.get("model_type") == "mbart":
+        name = "MBartTokenizer"
+    return {"MBart50Tokenizer": True, "MBartTokenizer": False}.get(str(name).removesuffix("Fast"))
 
 
 _CONFIGS = ("config.json", "generation_config.json")

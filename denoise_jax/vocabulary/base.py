@@ -38,10 +38,11 @@ _WORD_START = re.compile(
 
 
 class SpecialTokens(NamedTuple):
-    """Ids added around every text."""
+    """Ids added around every text, and the first decoder input for it if the text's language sets that."""
 
     opening: tuple[int, ...]
     closing: tuple[int, ...]
+    start: int | None = None
 
     @property
     def size(self) -> int:
@@ -61,6 +62,8 @@ class Vocabulary(abc.ABC):
       bos_id: id of <s>, or of </s> if the model has no <s>.
       start_id: first decoder input.
       opening_ids: ids that open every text, on both sides.
+      language_opens: whether a language opens texts, as in mBART-50 (`en_XX X </s>`), and is the first token
+        that the decoder predicts. Otherwise, as in mBART, it follows </s> and starts the decoder.
       hf_ids: for each id, the id of the same token in Hugging Face's files, int32 [V].
       control_ids: ids of symbols that are not text: padding, </s>, <s>, the mask and other special tokens.
     """
@@ -70,6 +73,7 @@ class Vocabulary(abc.ABC):
     bos_id: int
     start_id: int
     opening_ids: tuple[int, ...] = ()
+    language_opens: bool = False
     hf_ids: np.ndarray
     control_ids: tuple[int, ...]
 
@@ -130,7 +134,10 @@ class Vocabulary(abc.ABC):
         return index if index in self.control_ids else None
 
     def special_tokens(self, language: str | None = None, *, field: str = "language") -> SpecialTokens:
-        """Ids added around a text: what opens texts in this vocabulary, then </s> and the language, if any.
+        """Ids added around a text: what opens texts in this vocabulary, </s>, and the language, if any.
+
+        The language follows </s> and starts the decoder, as in mBART (Liu et al. 2020), or opens the text, as
+        in mBART-50 (Tang et al. 2020): see `language_opens`.
 
         Raises:
           DataError: `language` is not a control symbol of the vocabulary. The message names `field`.
@@ -143,7 +150,9 @@ class Vocabulary(abc.ABC):
                 f"{field}={language!r} is not a control symbol of vocabulary {self.name}; "
                 "train one with `denoise-jax vocab --control-symbols`"
             )
-        return SpecialTokens(self.opening_ids, (EOS_ID, index))
+        if self.language_opens:
+            return SpecialTokens((*self.opening_ids, index), (EOS_ID,))
+        return SpecialTokens(self.opening_ids, (EOS_ID, index), start=index)
 
     @property
     def sentinel_ids(self) -> tuple[int, ...]:

@@ -81,6 +81,7 @@ class TokenizersVocabulary(Vocabulary):
         self.mask_id = None if roles.get("mask") is None else own("mask", roles["mask"])
         self.start_id = own("start", roles.get("start"))
         self.opening_ids = tuple(own("opening", token) for token in roles.get("opening", ()))
+        self.language_opens = roles.get("language_opens", False)
         added = tokenizer.get_added_tokens_decoder()
         special = {int(self._own_ids[index]) for index, token in added.items() if token.special}
         special |= {*range(len(ROLES)), *self.opening_ids, self.start_id}

@@ -1,6 +1,8 @@
 """Fine-tuning pairs are truncated, opened and closed according to the vocabulary."""
 
 import functools
+import json
+import shutil
 
 import pytest
 import seqio
@@ -65,6 +67,29 @@ def test_languages_follow_eos_and_that_of_the_targets_starts_the_decoder(mbart_f
     assert found["decoder_start"] == [romanian]
     with pytest.raises(DataError, match="add_special_tokens: target_language='xx' is not a control symbol"):
         with_special_tokens(SeqioVocabulary(vocabulary_folder), target_language="xx")
+
+
+def test_languages_open_texts_in_mbart_50(mbart_folder, tmp_path):
+    folder = shutil.copytree(mbart_folder, tmp_path / "mbart50")
+    info = json.loads((folder / "vocabulary.json").read_text())
+    (folder / "vocabulary.json").write_text(json.dumps({**info, "language_opens": True}))
+    own = load_vocabulary(folder)
+    english, romanian = own.symbol_id("en_XX"), own.symbol_id("ro_RO")
+    lengths = {"inputs": 5, "targets": 4, "weight": 8}
+    found = with_special_tokens(
+        SeqioVocabulary(folder), lengths, source_language="en_XX", target_language="ro_RO"
+    )
+    assert found["inputs"] == [english, 10, 11, 12, 1]
+    assert found["targets"] == [romanian, 20, 21, 1]
+    assert "decoder_start" not in found, "the decoder starts from </s> and predicts the language"
+
+
+def test_the_language_of_a_classified_text_starts_the_decoder(mbart_folder):
+    english = load_vocabulary(mbart_folder).symbol_id("en_XX")
+    classes = seqio.PassThroughVocabulary(30)
+    found = with_special_tokens(SeqioVocabulary(mbart_folder), targets=classes, source_language="en_XX")
+    assert found["inputs"][-2:] == [1, english]
+    assert found["decoder_start"] == [english]
 
 
 def test_class_labels_are_returned_unchanged(bart_folder):

@@ -42,7 +42,7 @@ WANTED = GenerationConfig(
 
 
 def read(folder, values, name="generation_config.json", max_positions=1024):
-    (folder / name).write_text(json.dumps(values))
+    (folder / name).write_text(json.dumps({"decoder_start_token_id": 2, **values}))
     return read_generation_config(folder, NAMES.__getitem__, 2, max_positions)
 
 
@@ -77,6 +77,29 @@ def test_null_is_unset(tmp_path):
 def test_another_start_token_is_named(tmp_path):
     assert read(tmp_path, {"decoder_start_token_id": 7})[0].start == "ro_RO"
     assert read(tmp_path, {"decoder_start_token_id": 2})[0].start is None
+
+
+def test_without_a_start_token_the_decoder_starts_as_in_transformers(tmp_path):
+    def start(name, **values):
+        found, notes = read(tmp_path, {"decoder_start_token_id": None, **values}, name)
+        (tmp_path / name).unlink()
+        return found.start, notes
+
+    assert start("generation_config.json", bos_token_id=0) == ("<s>", [])
+    assert start("config.json", model_type="mbart") == ("<s>", [])
+    assert start("config.json", model_type="mbart", bos_token_id=7) == ("ro_RO", [])
+    assert start("config.json", model_type="bart") == (None, []), "the default of BART is </s>"
+    found, notes = start("generation_config.json")
+    assert found is None
+    assert notes[0].startswith("generation_config.json: neither decoder_start_token_id nor bos_token_id is")
+
+
+def test_languages_are_exported_where_they_belong():
+    config = GenerationConfig(language="<unk>", target_language="ro_RO", start="</s>", max_new_tokens=9)
+    last = write_generation_config(config, IDS.__getitem__, SPECIAL, 2, 30)
+    assert (last["decoder_start_token_id"], last.get("forced_bos_token_id")) == (7, None)
+    first = write_generation_config(config, IDS.__getitem__, SPECIAL, 2, 30, language_opens=True)
+    assert (first["decoder_start_token_id"], first["forced_bos_token_id"]) == (2, 7)
 
 
 def test_sampling_is_imported_but_not_with_beams(tmp_path):

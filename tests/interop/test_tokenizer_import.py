@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from denoise_jax.errors import DataError
-from denoise_jax.interop.tokenizer_import import from_huggingface
+from denoise_jax.interop.tokenizer_import import from_huggingface, source_language
 
 
 def test_roles_follow_the_files_of_the_folder(bart_source, tmp_path):
@@ -41,3 +41,20 @@ def test_folders_without_a_usable_tokenizer_are_refused(bart_source, tmp_path):
     refused({**parts, "model": {**parts["model"], "vocab": shifted}}, "do not have the ids 0 to 599.* 301 is")
     (source / "special_tokens_map.json").write_text('{"unk_token": "[UNK]"}')
     refused(parts, r"tokenizer.json has no token '\[UNK\]'.* unk token")
+
+
+def test_the_class_of_the_tokenizer_tells_where_languages_belong(mbart_folder, tmp_path):
+    """As in Transformers, a known class decides before the template of tokenizer.json."""
+
+    def frame(name, **config):
+        source = shutil.copytree(mbart_folder, tmp_path / name)
+        (source / "config.json").write_text('{"model_type": "mbart"}')
+        (source / "tokenizer_config.json").write_text(json.dumps(config))
+        info = json.loads(from_huggingface(source)["vocabulary.json"])
+        return info["opening"], info.get("language_opens", False), source_language(source)
+
+    assert frame("50", tokenizer_class="MBart50Tokenizer", src_lang="ro_RO") == ([], True, "ro_RO")
+    assert frame("50 fast", tokenizer_class="MBart50TokenizerFast") == ([], True, "en_XX")
+    assert frame("25", tokenizer_class="MBartTokenizer", src_lang="ro_RO") == ([], False, "ro_RO")
+    assert frame("by model_type") == ([], False, "en_XX")
+    assert frame("by template", tokenizer_class="PreTrainedTokenizerFast") == ([], False, "en_XX")

@@ -38,8 +38,8 @@ def test_no_space_is_added_after_a_mask(own):
 
 
 def test_special_tokens_close_a_text_with_its_language(own):
-    assert own.special_tokens() == ((), (1,))
-    assert own.special_tokens("en_XX") == ((), (1, own.symbol_id("en_XX")))
+    assert own.special_tokens() == ((), (1,), None)
+    assert own.special_tokens("en_XX") == ((), (1, own.symbol_id("en_XX")), own.symbol_id("en_XX"))
     assert own.special_tokens("en_XX").size == 2
     with pytest.raises(DataError, match=r"source='xx' is not a control symbol of vocabulary .*tiny; train"):
         own.special_tokens("xx", field="source")
