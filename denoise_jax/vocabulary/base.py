@@ -179,7 +179,8 @@ class Vocabulary(abc.ABC):
         """Ids of text in which each `<mask>` is the mask, as in corrupted training examples.
 
         A mask includes the space in front of it. Some tokenizers put a space in front of whatever they
-        encode; it is removed if the text has no space after the mask, as in `<mask>.`
+        encode; it is removed if the text has no space after the mask, as in `<mask>.` Tokenizers from Hugging
+        Face do what their file says instead.
 
         Raises:
           DataError: the text has a mask and the vocabulary does not.

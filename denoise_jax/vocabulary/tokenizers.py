@@ -17,6 +17,7 @@ from denoise_jax.errors import DataError
 from denoise_jax.vocabulary.base import (
     BOS_ID,
     INFO_FILE,
+    MASK,
     ORIGINAL_FILES,
     SPACE,
     TOKENIZER_FILE,
@@ -55,7 +56,11 @@ class TokenizersVocabulary(Vocabulary):
         self._set_symbols(tokenizer)
         self._byte_level = "ByteLevel" in _types(parts.get("decoder"))
         self._decoder = tokenizer
-        self._encoder = _plain_text_tokenizer(parts, {self._names[self.hf_ids[i]] for i in self._special})
+        special = {self._names[self.hf_ids[i]] for i in self._special}
+        self._encoder = _plain_text_tokenizer(parts, special)
+        self._mask_encoder = None
+        if self.mask_id is not None:
+            self._mask_encoder = _plain_text_tokenizer(parts, special, matched=self._roles["mask"])
 
     def _json(self, file: str) -> dict:
         if file not in self._files:
@@ -103,6 +108,20 @@ class TokenizersVocabulary(Vocabulary):
         lengths = np.fromiter(map(len, found), np.int64, len(found))
         flat = np.fromiter(itertools.chain.from_iterable(found), np.int64, lengths.sum())
         return self._own_ids[flat], lengths
+
+    def encode_masked(self, text: str) -> list[int]:
+        """Ids as in Transformers: the tokenizer's file says which spaces around `<mask>` belong to the mask.
+
+        Other symbols are ordinary characters, as in `encode`.
+
+        Raises:
+          DataError: the text has a mask and the vocabulary does not.
+        """
+        if MASK not in text:
+            return self.encode(text)
+        self.require_mask()
+        text = text.replace(MASK, self._roles["mask"])
+        return self._own_ids[self._mask_encoder.encode(text, add_special_tokens=False).ids].tolist()
 
     def decode(self, ids: Sequence[int]) -> str:
         text = [int(self.hf_ids[i]) for i in ids if int(i) not in self._controls]
@@ -162,14 +181,16 @@ def json_object(content: bytes, name: str | Path) -> dict:
     return found
 
 
-def _plain_text_tokenizer(parts: dict, special: set[str]) -> Tokenizer:
+def _plain_text_tokenizer(parts: dict, special: set[str], matched: str | None = None) -> Tokenizer:
     """The tokenizer with all input treated as text: no typed symbol yields a reserved id.
 
     Special tokens are not matched, and a space is put in front of their names so that the model cannot find
     them either: a Unigram model uses any piece of its list that it meets. Text that reaches a model contains
     no space, since all these tokenizers replace it by another character.
+
+    The token `matched` keeps its name and is found in text: it is added as a token that is not special.
     """
-    renamed = {name: f" {name}" for name in special}
+    renamed = {name: f" {name}" for name in special if name != matched}
     model = dict(parts["model"])
     vocabulary = model["vocab"]
     if isinstance(vocabulary, dict):
@@ -179,7 +200,11 @@ def _plain_text_tokenizer(parts: dict, special: set[str]) -> Tokenizer:
     if "unk_token" in model:
         model["unk_token"] = renamed.get(model["unk_token"], model["unk_token"])
     added = [
-        {**token, "content": renamed.get(token["content"], token["content"])}
+        {
+            **token,
+            "content": renamed.get(token["content"], token["content"]),
+            "special": token["special"] and token["content"] != matched,
+        }
         for token in parts.get("added_tokens", ())
     ]
     nothing = {"truncation": None, "padding": None, "post_processor": None}

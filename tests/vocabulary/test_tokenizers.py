@@ -71,24 +71,36 @@ def test_typed_symbols_are_text(folder):
     )
 
 
-def test_masks_of_a_prompt_have_the_ids_of_hugging_face(bart_folder):
-    own, theirs = load_vocabulary(bart_folder), hf_tokenizer(bart_folder)
-    for text in (
-        "The <mask> is",
-        "<mask> of",
-        "our <mask>.",
-        "<mask>",
-        "a<mask><mask>b",
-        "a <mask> <mask>  b ",
-    ):
+MASKED = (
+    "The <mask> is",
+    "<mask> of",
+    "our <mask>.",
+    "We live in <mask> .",
+    "<mask>",
+    "a<mask><mask>b",
+    "a <mask> <mask>  b ",
+)
+
+
+@pytest.mark.parametrize("sides", [{}, {"lstrip": False}, {"rstrip": True}], ids=str)
+def test_masks_of_a_prompt_have_the_ids_of_hugging_face(folder, tmp_path, sides):
+    """Which spaces belong to a mask is said in the tokenizer's file."""
+    changed = shutil.copytree(folder, tmp_path / "changed")
+    parts = json.loads((changed / "tokenizer.json").read_text())
+    for token in parts["added_tokens"]:
+        token.update(sides if token["content"] == "<mask>" else {})
+    (changed / "tokenizer.json").write_text(json.dumps(parts))
+    own, theirs = load_vocabulary(changed), hf_tokenizer(changed)
+    for text in MASKED:
         ids = own.hf_ids[own.encode_masked(text)].tolist()
-        assert ids == theirs.encode(text, add_special_tokens=False).ids
+        assert ids == theirs.encode(text, add_special_tokens=False).ids, text
 
 
-def test_no_space_is_added_after_a_mask(mbart_folder):
-    own = load_vocabulary(mbart_folder)
-    assert own.encode_masked("our <mask>.") == [*own.encode("our"), own.mask_id, own.piece_id(".")]
-    assert own.encode_masked("our <mask> own") == [*own.encode("our"), own.mask_id, *own.encode("own")]
+def test_only_the_mask_is_read_as_a_symbol(folder):
+    own = load_vocabulary(folder)
+    ids = own.encode_masked(TYPED)
+    assert {*ids} & {*own.control_ids} == {own.mask_id}
+    assert ids.count(own.mask_id) == TYPED.count("<mask>")
 
 
 def test_pieces_are_readable_and_word_starts_are_known(bart_folder):
