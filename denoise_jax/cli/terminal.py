@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 
+from denoise_jax.config import Config
 from denoise_jax.errors import UserError
 
 
@@ -78,3 +79,11 @@ def counter(description: str, total: int | None = None, *, shown: bool = True) -
     with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
         task = bar.add_task(description, total=total)
         yield lambda done, total=None: bar.update(task, completed=done, total=total)
+
+
+def tell_export_problem(config: Config) -> None:
+    """Says on stderr, before a run, that its model cannot be exported to Transformers."""
+    from denoise_jax.interop.model_config import export_problem
+
+    if problem := export_problem(config.model):
+        print(f"denoise-jax: note: {problem}", file=sys.stderr)

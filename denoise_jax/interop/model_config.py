@@ -198,6 +198,16 @@ def special_ids(hf_ids: np.ndarray) -> dict[str, int]:
     return {field: int(hf_ids[index]) for field, (index, _) in _SPECIAL.items()}
 
 
+def export_problem(config: ModelConfig) -> str | None:
+    """Why a model of this shape cannot be exported; None if it can."""
+    theirs = {field: value for field, value in _FIXED.items() if getattr(config, field) != value}
+    if not theirs:
+        return None
+    own = ", ".join(f"model.{field}={getattr(config, field)!r}" for field in theirs)
+    supported = ", ".join(f"{field}={value!r}" for field, value in theirs.items())
+    return f"{own} cannot be exported: BART and mBART in Transformers have {supported}"
+
+
 def write_model_config(config: ModelConfig, hf_ids: np.ndarray, generation: Mapping, dtype: str) -> dict:
     """The contents of a config.json for Transformers.
 
@@ -209,12 +219,8 @@ def write_model_config(config: ModelConfig, hf_ids: np.ndarray, generation: Mapp
     Raises:
       ConfigError: a field, which is named, has a value that neither BART nor mBART has.
     """
-    for field, value in _FIXED.items():
-        found = getattr(config, field)
-        if found != value:
-            raise ConfigError(
-                f"model.{field}={found!r} cannot be exported: BART and mBART in Transformers have {value!r}"
-            )
+    if problem := export_problem(config):
+        raise ConfigError(problem)
     model_type = next(name for name, (position, _) in _TYPES.items() if position == config.norm_position)
     head = _GENERATION if config.num_classes is None else _CLASSIFICATION
     activations = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}

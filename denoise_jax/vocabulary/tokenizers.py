@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from denoise_jax.errors import DataError
 from denoise_jax.vocabulary.base import (
@@ -210,6 +210,8 @@ def _plain_text_tokenizer(parts: dict, special: set[str], matched: str | None = 
     nothing = {"truncation": None, "padding": None, "post_processor": None}
     tokenizer = Tokenizer.from_str(json.dumps({**parts, **nothing, "model": model, "added_tokens": added}))
     tokenizer.encode_special_tokens = True
+    if matched is not None and matched not in {token["content"] for token in added}:
+        tokenizer.add_tokens([AddedToken(matched, normalized=False)])
     return tokenizer
 
 

@@ -1,9 +1,11 @@
 """Standard error stays clean: start-up messages appear only if something fails, bars only in a terminal."""
 
+import json
 import os
 
 import pytest
 
+from denoise_jax.cli.main import main
 from denoise_jax.cli.terminal import counter, quiet
 from denoise_jax.errors import UserError
 
@@ -29,3 +31,24 @@ def test_no_progress_bar_outside_a_terminal(capfd):
         progress(1, 2)
         progress(2)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["bart_base"], None),
+        (["modern_base"], "model.gated_ffn=True"),
+        (["bart_base", "--model.positions", "rotary"], "model.positions='rotary' cannot be exported"),
+        (["bart_base", "--model.norm", "rms"], "model.norm='rms' cannot be exported"),
+    ],
+)
+def test_models_that_cannot_be_exported_are_told_before_a_run(flags, told, capsys):
+    assert main(["config", *flags]) == 0
+    printed = capsys.readouterr()
+    json.loads(printed.out)
+    lines = printed.err.splitlines()
+    if told is None:
+        assert lines == []
+    else:
+        (line,) = lines
+        assert told in line and "BART and mBART in Transformers have" in line
