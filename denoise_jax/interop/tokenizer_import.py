@@ -92,7 +92,8 @@ def _frame(
         return [], False, None
     end = empty.index(roles["eos"])
     added = tokenizer.get_added_tokens_decoder().values()
-    languages = {*symbols, *(token.content for token in added if token.special)} - {*roles.values()}
+    others = {*roles.values(), *(_name(files, role, []) for role in ("cls", "sep"))}
+    languages = {*symbols, *(token.content for token in added if token.special)} - others
     if end and empty[end - 1] in languages:
         return empty[: end - 1], True, empty[end - 1]
     last = empty[-1]
@@ -129,7 +130,7 @@ def _name(files: dict[str, dict], role: str, tokens: list[str]) -> str:
         index = files[file].get(f"{role}_token_id")
         if isinstance(index, int) and 0 <= index < len(tokens):
             return tokens[index]
-    return _USUAL[role]
+    return _USUAL.get(role, "")
 
 
 def _listed(files: dict[str, dict]) -> list[str]:

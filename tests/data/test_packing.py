@@ -168,3 +168,17 @@ def test_targets_that_are_not_one_known_class_are_refused(change, message):
     examples[7] |= change
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         _class_rows(True, examples)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "place"), [([8, 9, 1], 2), ([8, 9, 1, 5], 2), ([5, 8, 1, 1, 9, 1], 5), ([8, 9], 1)], ids=str
+)
+def test_a_class_is_predicted_at_the_last_end_of_its_text(inputs, place):
+    """A language may follow </s>, as in mBART; pairs have several."""
+    features = {"inputs": np.array(inputs, np.int32), "targets": np.array([2], np.int32)}
+    spec = {name: tf.TensorSpec([None], tf.int32) for name in features}
+    dataset = tf.data.Dataset.from_generator(lambda: [features], output_signature=spec)
+    converter = DenoisingFeatureConverter(pack=True, num_classes=3)
+    (row,) = converter(dataset, {"inputs": 8, "targets": 8}).as_numpy_iterator()
+    assert np.flatnonzero(row["decoder_target_kind"]).tolist() == [place]
+    assert row["decoder_target_tokens"][place] == 2

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from tokenizers import Tokenizer, processors
 
 from denoise_jax.errors import DataError
 from denoise_jax.interop.tokenizer_import import from_huggingface, source_language
@@ -58,3 +59,13 @@ def test_the_class_of_the_tokenizer_tells_where_languages_belong(mbart_folder, t
     assert frame("25", tokenizer_class="MBartTokenizer", src_lang="ro_RO") == ([], False, "ro_RO")
     assert frame("by model_type") == ([], False, "en_XX")
     assert frame("by template", tokenizer_class="PreTrainedTokenizerFast") == ([], False, "en_XX")
+    opened = Tokenizer.from_file(str(mbart_folder / "tokenizer.json"))
+    opened.post_processor = processors.TemplateProcessing(
+        single="ro_RO $A </s>", pair="ro_RO $A $B </s>", special_tokens=[("</s>", 2), ("ro_RO", 5)]
+    )
+    source = shutil.copytree(mbart_folder, tmp_path / "opened")
+    opened.save(str(source / "tokenizer.json"))
+    assert source_language(source) == "ro_RO"
+    (source / "tokenizer_config.json").write_text('{"cls_token": "ro_RO"}')
+    assert source_language(source) is None, "a class token is no language: it opens every text"
+    assert json.loads(from_huggingface(source)["vocabulary.json"])["opening"] == ["ro_RO"]
