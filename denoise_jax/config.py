@@ -213,6 +213,12 @@ class LossConfig(Section):
     z_loss: float = Field(
         0.0, ge=0, le=1, description="Weight of the squared log-partition function (PaLM uses 1e-4)."
     )
+    blocks: int = Field(
+        1,
+        ge=1,
+        description="Parts of a row whose logits are computed one after another, and again in the backward "
+        "pass: less memory where the vocabulary is large.",
+    )
 
 
 class ParallelConfig(Section):
@@ -329,6 +335,14 @@ class Config(Section):
             raise ValueError(
                 f"training.accumulation_steps={self.training.accumulation_steps} does not divide "
                 f"data.batch_size={self.data.batch_size}"
+            )
+        if self.data.target_length % self.loss.blocks:
+            raise ValueError(
+                f"loss.blocks={self.loss.blocks} does not divide data.target_length={self.data.target_length}"
+            )
+        if self.model.num_classes and self.loss.blocks > 1:
+            raise ValueError(
+                f"loss.blocks={self.loss.blocks}: a classification head has no logits to split; use 1"
             )
         schedule_ends = self.optimizer.schedule in ("polynomial", "cosine")
         if schedule_ends and self.optimizer.warmup_steps >= self.training.num_steps:

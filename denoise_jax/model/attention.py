@@ -7,6 +7,8 @@ mask because that is what fused attention kernels take. The model never calls it
 Shape letters: B batch, T query positions, S key positions, D width, H heads, K head width.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -97,6 +99,10 @@ class Placement:
     def scatter_gradients(self, layer, path: str):
         """One layer of the stack at `path`, whose gradient gets the layout of the train state at once."""
         return layer
+
+    def map_rows(self, function: Callable, shared, rows):
+        """`function(shared, rows)`, which returns (sums over its rows, rows), of all rows of a batch."""
+        return function(shared, rows)
 
 
 SINGLE_DEVICE = Placement()

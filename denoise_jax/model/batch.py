@@ -17,11 +17,8 @@ MODEL_INPUTS = (
     "decoder_segment_ids",
     "decoder_positions",
 )
-BATCH = (
-    *MODEL_INPUTS,
-    "decoder_target_tokens",
-    "decoder_target_kind",
-)  # kinds are `TargetKind`, 0 is padding
+TARGETS = ("decoder_target_tokens", "decoder_target_kind")  # kinds are `TargetKind`, 0 is padding
+BATCH = (*MODEL_INPUTS, *TARGETS)
 
 
 def abstract_batch(config: DataConfig, sharding: Sharding) -> dict[str, jax.ShapeDtypeStruct]:

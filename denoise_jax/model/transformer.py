@@ -21,11 +21,13 @@ from denoise_jax.model.classifier import Classifier
 from denoise_jax.model.dropout import named_keys
 from denoise_jax.model.layers import DecoderLayer, EncoderLayer
 from denoise_jax.model.linear import make_linear
-from denoise_jax.model.products import product_with_transposed
+from denoise_jax.model.products import product, product_with_transposed
 from denoise_jax.model.stack import Stack
 
 # Logit of a padding id: its probability is 0, and sums over the vocabulary stay finite even in bfloat16.
 PADDING_LOGIT = -1e9
+
+_DROPOUT_KEYS = "encoder_embedding", "encoder_layers", "decoder_embedding", "decoder_layers", "classifier"
 
 
 def mask_padding_ids(logits_BTV: jax.Array, vocab_size: int) -> jax.Array:
@@ -43,6 +45,17 @@ def mask_padding_ids(logits_BTV: jax.Array, vocab_size: int) -> jax.Array:
         return jnp.where(real_V[None, None], logits_BTV, PADDING_LOGIT)
 
     return jax.lax.platform_dependent(logits_BTV, cpu=in_place, default=elsewhere)
+
+
+def vocabulary_logits(config: ModelConfig, matrix: jax.Array, hidden_BTD: jax.Array) -> jax.Array:
+    """Logits [B, T, V] in the compute dtype of the decoder's output; `PADDING_LOGIT` for padding ids.
+
+    Args:
+      matrix: the `output_matrix` of a model of this configuration.
+    """
+    product_of = product_with_transposed if config.tie_embeddings else product
+    logits_BTV = product_of(hidden_BTD, matrix.astype(config.compute_dtype))
+    return mask_padding_ids(logits_BTV, config.vocab_size)
 
 
 class Embedding(nnx.Module):
@@ -120,12 +133,41 @@ class EncoderDecoder(nnx.Module):
                 f"num_classes={self.config.num_classes}: this model predicts classes, not tokens; "
                 "use one without a classification head"
             )
-        if self.config.tie_embeddings:
-            table_VD = self.embedding.tokens[...].astype(self.config.compute_dtype)
-            logits_BTV = product_with_transposed(hidden_BTD, table_VD)
-        else:
-            logits_BTV = self.output(hidden_BTD)
-        return mask_padding_ids(logits_BTV, self.config.vocab_size)
+        return vocabulary_logits(self.config, self.output_matrix, hidden_BTD)
+
+    @property
+    def output_matrix(self) -> jax.Array:
+        """What `vocabulary_logits` multiplies by, float32: [V, D] with tied embeddings, else [D, V]."""
+        return (self.embedding.tokens if self.config.tie_embeddings else self.output.kernel)[...]
+
+    def hidden(
+        self,
+        batch: Mapping[str, jax.Array],
+        *,
+        dropout_key: jax.Array | None = None,
+        placement: Placement = SINGLE_DEVICE,
+    ) -> jax.Array:
+        """The decoder's output for a batch, [B, T, D] in the compute dtype; arguments as for a call."""
+        keys = named_keys(dropout_key, *_DROPOUT_KEYS)
+        encoder_segments_BS = batch["encoder_segment_ids"]
+        encoded_BSD = self.encode(
+            batch["encoder_input_tokens"],
+            encoder_segments_BS,
+            batch["encoder_positions"],
+            embedding_key=keys["encoder_embedding"],
+            layers_key=keys["encoder_layers"],
+            placement=placement,
+        )
+        return self.decode(
+            batch["decoder_input_tokens"],
+            batch["decoder_segment_ids"],
+            batch["decoder_positions"],
+            encoded_BSD,
+            encoder_segments_BS,
+            embedding_key=keys["decoder_embedding"],
+            layers_key=keys["decoder_layers"],
+            placement=placement,
+        )
 
     def __call__(
         self,
@@ -144,35 +186,10 @@ class EncoderDecoder(nnx.Module):
           dropout_key: random key of all dropout in this pass; None: no dropout.
           placement: where activations live and how attention is computed.
         """
-        keys = named_keys(
-            dropout_key,
-            "encoder_embedding",
-            "encoder_layers",
-            "decoder_embedding",
-            "decoder_layers",
-            "classifier",
-        )
-        encoder_segments_BS = batch["encoder_segment_ids"]
-        encoded_BSD = self.encode(
-            batch["encoder_input_tokens"],
-            encoder_segments_BS,
-            batch["encoder_positions"],
-            embedding_key=keys["encoder_embedding"],
-            layers_key=keys["encoder_layers"],
-            placement=placement,
-        )
-        hidden_BTD = self.decode(
-            batch["decoder_input_tokens"],
-            batch["decoder_segment_ids"],
-            batch["decoder_positions"],
-            encoded_BSD,
-            encoder_segments_BS,
-            embedding_key=keys["decoder_embedding"],
-            layers_key=keys["decoder_layers"],
-            placement=placement,
-        )
+        hidden_BTD = self.hidden(batch, dropout_key=dropout_key, placement=placement)
         if self.config.num_classes is not None:
-            return placement.constrain(self.classifier(hidden_BTD, keys["classifier"]), "classes")
+            key = named_keys(dropout_key, *_DROPOUT_KEYS)["classifier"]
+            return placement.constrain(self.classifier(hidden_BTD, key), "classes")
         return placement.constrain(self.logits(hidden_BTD), "logits")
 
 

@@ -47,6 +47,18 @@ class MeshPlacement(Placement):
 
         return jax.tree.map_with_path(scatter, layer)
 
+    def map_rows(self, function, shared, rows):
+        """On each device's rows; the sums of all devices are added up. Other axes are left to XLA."""
+
+        def per_device(shared, rows):
+            sums, rows = function(shared, rows)
+            return jax.lax.psum(sums, BATCH_AXES), rows
+
+        specs = {"in_specs": (P(), P(BATCH_AXES)), "out_specs": (P(), P(BATCH_AXES))}
+        return jax.shard_map(per_device, mesh=self.mesh, axis_names={*BATCH_AXES}, check_vma=False, **specs)(
+            shared, rows
+        )
+
     def _stored(self, name: str, shape: tuple[int, ...]) -> P:
         return stored_spec(name, shape, self.mesh, shard_moments=self.shard_moments)
 

@@ -9,10 +9,11 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from denoise_jax.config import Config
-from denoise_jax.model.batch import BATCH
-from denoise_jax.model.transformer import bind_params
+from denoise_jax.model.batch import BATCH, TARGETS
+from denoise_jax.model.transformer import bind_params, vocabulary_logits
 from denoise_jax.parallel.mesh import BATCH_AXES
 from denoise_jax.parallel.placement import MeshPlacement
+from denoise_jax.training.blocked_loss import sum_over_blocks
 from denoise_jax.training.log_interval import MUST_BE_FINITE
 from denoise_jax.training.loss import training_sums
 from denoise_jax.training.state import State
@@ -37,14 +38,7 @@ def make_train_step(
     microbatches = config.training.accumulation_steps
     placement = MeshPlacement(mesh, config.parallel)
 
-    def objective(params, batch, key):
-        model = bind_params(config.model, params, placement)
-        logits_BTV = model(batch, dropout_key=key, placement=placement)
-        return training_sums(
-            logits_BTV, batch, config.loss, config.model.num_classes or config.model.vocab_size
-        )
-
-    gradient = jax.grad(objective, has_aux=True)
+    gradient = jax.grad(_make_objective(config, placement), has_aux=True)
 
     def accumulate(params, batch, key):
         if microbatches == 1:
@@ -90,6 +84,28 @@ def make_train_step(
         donate_argnums=0,
         compiler_options=_compiler_options(mesh),
     )
+
+
+def _make_objective(config: Config, placement: MeshPlacement) -> Callable:
+    """(params, batch, dropout key) → the objective summed over the batch, and sums for the log."""
+    columns = config.model.num_classes or config.model.vocab_size
+
+    def objective(params, batch, key):
+        model = bind_params(config.model, params, placement)
+        if config.loss.blocks == 1:
+            logits_BTV = model(batch, dropout_key=key, placement=placement)
+            return training_sums(logits_BTV, batch, config.loss, columns)
+        hidden_BTD = model.hidden(batch, dropout_key=key, placement=placement)
+        targets = {name: batch[name] for name in TARGETS}
+        return sum_over_blocks(
+            sums_of_block, model.output_matrix, hidden_BTD, targets, config.loss.blocks, placement
+        )
+
+    def sums_of_block(matrix, hidden_BTD, targets):
+        logits_BTV = vocabulary_logits(config.model, matrix, hidden_BTD)
+        return training_sums(logits_BTV, targets, config.loss, columns)
+
+    return objective
 
 
 def _compiler_options(mesh: Mesh) -> dict[str, bool] | None:

@@ -3,8 +3,12 @@
 import jax
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from denoise_jax.data.loader import TrainLoader
+from denoise_jax.model.batch import abstract_batch
+from denoise_jax.parallel.mesh import BATCH_AXES
 from denoise_jax.target_kinds import HIDDEN
 from denoise_jax.training.step import _dropout_key
 from denoise_jax.vocabulary.load import load_vocabulary
@@ -68,6 +72,40 @@ def test_any_mesh_agrees_with_one_device(tiny_config, batches, one_device, paral
     for leaf, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(target), strict=True):
         assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim), "the state keeps its layout"
     assert int(state["step"]) == STEPS
+
+
+@pytest.mark.parametrize(
+    ("parallel", "accumulation", "tied"),
+    [
+        pytest.param(ONE_DEVICE, 1, False, id="one device"),
+        pytest.param(ALL_AXES, 2, True, id="all axes"),
+    ],
+)
+def test_blocks_of_the_loss_change_nothing_but_memory(tiny_config, batches, parallel, accumulation, tied):
+    def run(blocks):
+        config = tiny_config.replace(loss={"blocks": blocks, "label_smoothing": 0.1, "z_loss": 1e-3})
+        return _run(config, parallel, accumulation, batches, tie_embeddings=tied)
+
+    (expected, expected_state), (measured, state) = run(1), run(4)
+    for ours, theirs in zip(measured, expected, strict=True):
+        for name in theirs:
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-5, err_msg=name)
+    for ours, theirs in zip(
+        jax.tree.leaves(state["params"]), jax.tree.leaves(expected_state["params"]), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=2e-4)
+
+
+def test_with_blocks_the_logits_of_a_whole_row_do_not_exist(tiny_config):
+    def shapes(blocks):
+        made = compiled_step(tiny_config.replace(loss={"blocks": blocks}, parallel=ONE_DEVICE))
+        rows, vocabulary = tiny_config.data.batch_size, tiny_config.model.padded_vocab_size
+        batch = abstract_batch(made.config.data, NamedSharding(made.mesh, P(BATCH_AXES)))
+        found = made.step.lower(made.target, batch).compile().as_text()
+        return [f"[{rows},{length},{vocabulary}]" in found for length in (64, 16)]
+
+    assert shapes(1) == [True, False]
+    assert shapes(4) == [False, True]
 
 
 def test_counts_are_those_of_the_batch(batches, one_device):
