@@ -2,7 +2,9 @@
 
 import io
 import json
-from collections.abc import Iterable, Sequence
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import sentencepiece
@@ -28,6 +30,13 @@ from denoise_jax.vocabulary.sentencepiece import SentencePieceVocabulary
 # Control symbols follow the four reserved ids in this order. Their names in a text never yield their ids, so
 # a corpus cannot contain a mask.
 CONTROL_SYMBOLS = (MASK, ROTATION, SEPARATOR, *MODES)
+_RESERVED = ("<pad>", "</s>", "<unk>", "<s>")
+
+# SentencePiece skips a sentence that has more bytes, or that contains its own mark of unknown characters. Its
+# scores overflow on much shorter ones that have no space.
+_MOST_BYTES = 1 << 20
+_MOST_CHARACTERS = 1 << 14
+_NOT_TRAINED_ON = str.maketrans({"\u2585": " ", "\0": " "})
 
 
 def train_sentencepiece(
@@ -54,8 +63,11 @@ def train_sentencepiece(
       control_symbols: further reserved symbols, such as language or mode tokens.
 
     Raises:
-      DataError: there is no text, or SentencePiece cannot reach `size` on it.
+      DataError: there is no text, SentencePiece cannot reach `size` on it, or a control symbol is one that
+        text needs.
     """
+    for symbol in control_symbols:
+        _check_symbol(symbol)
     counts = {"documents": 0, "characters": 0}
     # A symbol that is given twice, or is reserved anyway, appears once.
     symbols = list(
@@ -66,7 +78,7 @@ def train_sentencepiece(
         for text in texts:
             counts["documents"] += 1
             counts["characters"] += len(text)
-            yield from (line for line in text.splitlines() if line.strip())
+            yield from _sentences(text)
 
     # On an empty iterator SentencePiece reports a failed internal check.
     stream = lines()
@@ -92,7 +104,7 @@ def train_sentencepiece(
             unk_id=UNK_ID,
             bos_id=BOS_ID,
             control_symbols=symbols,
-            max_sentence_length=1 << 20,
+            max_sentence_length=_MOST_BYTES,
             minloglevel=2,
         )
     except RuntimeError as error:
@@ -103,3 +115,28 @@ def train_sentencepiece(
     for name, content in files.items():
         write_atomically(to_path(folder) / name, content)
     return SentencePieceVocabulary(files, str(folder))
+
+
+def _sentences(text: str) -> Iterator[str]:
+    """The lines of a text, in parts that SentencePiece accepts: long ones are cut, at a space if possible."""
+    for line in text.translate(_NOT_TRAINED_ON).splitlines():
+        while len(line) > _MOST_CHARACTERS:
+            end = line.rfind(" ", 1, _MOST_CHARACTERS)
+            end = end if end > 0 else _MOST_CHARACTERS
+            yield line[:end]
+            line = line[end:]
+        if line.strip():
+            yield line
+
+
+def _check_symbol(symbol: str) -> None:
+    """DataError if text would lose a piece that it needs when `symbol` is reserved."""
+    problem = None
+    if len(unicodedata.normalize("NFKC", symbol).strip()) < 2:
+        problem = "is a single character or none, so text could no longer contain it; write it as <...>"
+    elif symbol in _RESERVED:
+        problem = "is reserved already; leave it out"
+    elif re.search(r"[\s\u2581]", symbol) or re.fullmatch("<0x[0-9A-F]{2}>", symbol):
+        problem = "has a space or names a byte, as pieces of text do; choose another name"
+    if problem:
+        raise DataError(f"control_symbols: {symbol!r} {problem}")

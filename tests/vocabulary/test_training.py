@@ -1,5 +1,7 @@
 """Training SentencePiece models."""
 
+import random
+
 import pytest
 
 from denoise_jax.errors import DataError
@@ -44,3 +46,35 @@ def test_impossible_training_is_refused_and_leaves_nothing(tmp_path, speeches):
     with pytest.raises(DataError, match="size=900000"):
         train_sentencepiece(speeches[:1], tmp_path / "large", size=900_000)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_line_is_too_long_and_no_character_hides_a_line(tmp_path, speeches):
+    """SentencePiece itself skips lines of more than 1 MiB, and lines with U+2585."""
+    rng = random.Random(0)
+    lines = {
+        "long, with spaces": " ".join(rng.choices(["состояние", "союза", "дороги"], k=45_000)),
+        "long, without spaces": "".join(rng.choices("國情咨文演說的內容", k=360_000)),
+        "its own mark": "κατάσταση της ένωσης \u2585",
+        "NUL": "ситуация\0",
+    }
+    for name, line in lines.items():
+        text = [speeches[0], "\n".join([line] * (1 if len(line) > 100 else 99))]
+        own = train_sentencepiece(text, tmp_path / name, size=300, character_coverage=1.0)
+        assert 2 not in own.encode(line[:16].strip("\0\u2585")), name
+
+
+@pytest.mark.parametrize(
+    ("symbol", "message"),
+    [
+        ("e", "control_symbols: 'e' is a single character"),
+        ("e\u0301", "is a single character"),
+        ("", "control_symbols: '' is a single character or none"),
+        ("<unk>", "'<unk>' is reserved already"),
+        ("\u2581the", "has a space"),
+        ("<0x41>", "names a byte"),
+    ],
+)
+def test_symbols_that_text_needs_are_refused(symbol, message, tmp_path, speeches):
+    with pytest.raises(DataError, match=message):
+        train_sentencepiece(speeches[:1], tmp_path / "v", size=300, control_symbols=[symbol])
+    assert not (tmp_path / "v").exists()
