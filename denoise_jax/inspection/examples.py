@@ -145,7 +145,10 @@ def read_examples(
     found = registry.find_task(task, task_modules)
     vocabulary = text_vocabulary(found)
     dataset = noised_dataset(found, split, input_length=2 * length, length=length, seed=seed)
-    return list(_noised_examples(dataset.take(max_examples), vocabulary))
+    examples = list(_noised_examples(dataset.take(max_examples), vocabulary))
+    if not examples:
+        raise DataError(f"split {split!r} of task {task!r} has no text to corrupt")
+    return examples
 
 
 def noised_dataset(

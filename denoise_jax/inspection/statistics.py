@@ -6,6 +6,7 @@ import numpy as np
 
 from denoise_jax.corruption.record import Op, TargetNoise
 from denoise_jax.data import registry
+from denoise_jax.errors import DataError
 from denoise_jax.inspection.examples import noised_dataset
 
 _UNTRUNCATED = 64  # times the length of the text; no noise makes inputs longer
@@ -51,8 +52,11 @@ def measure_noise(
         statistics.add(example)
         if progress is not None:
             progress(done, max_examples)
+    summary = statistics.summary()
+    if not summary["examples"]:
+        raise DataError(f"split {split!r} of task {task!r} has no text to measure noise on")
     arguments = {"task": task, "split": split, "length": length, "input_length": input_length, "seed": seed}
-    return {**arguments, **statistics.summary()}
+    return {**arguments, **summary}
 
 
 class NoiseStatistics:

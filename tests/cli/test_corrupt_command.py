@@ -212,3 +212,34 @@ def test_errors_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
     assert err.count("\n") == 1, err
     assert out == ""
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+EMPTY_TASKS = """
+import seqio, tensorflow as tf
+from denoise_jax.data import preprocessors
+for name, texts in (("blank", ["", "  "]), ("absent", None)):
+    def source(split, shuffle_files, seed=None, texts=texts):
+        return tf.data.Dataset.from_tensor_slices({{"text": texts}})
+    in_memory = seqio.FunctionDataSource(source, splits=["train"])
+    seqio.TaskRegistry.add(
+        name, source=in_memory if texts else seqio.TextLineDataSource({{"train": "nowhere-*.txt"}}),
+        preprocessors=preprocessors.denoising(name, "bart_paper"),
+        output_features=preprocessors.output_features({vocabulary!r}))
+"""
+
+
+@pytest.mark.parametrize("view", [[], ["--stats"], ["--compare"]])
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [("blank", "split 'train' of task 'blank' has no text"), ("absent", "its source finds no files; check")],
+)
+def test_a_task_without_text_is_refused(
+    task, message, view, vocabulary_folder, tmp_path, monkeypatch, capsys
+):
+    source = EMPTY_TASKS.format(vocabulary=str(vocabulary_folder))
+    (tmp_path / "empty_tasks_of_corrupt.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["corrupt", "--task", task, "--task-modules", "empty_tasks_of_corrupt", *view]) == 2
+    out, err = capsys.readouterr()
+    assert message in err and "sotu" not in err
+    assert (out, err.count("\n")) == ("", 1)

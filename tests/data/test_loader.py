@@ -164,3 +164,41 @@ def test_an_evaluation_reads_shards_that_end_at_different_batches_to_their_ends(
 def test_packing_can_be_turned_off(data, own):
     batch = next(loader.TrainLoader(data.replace(pack=False), own))
     assert batch["decoder_segment_ids"].max() == 1
+
+
+@pytest.mark.parametrize("documents", [1, 3])
+def test_fewer_texts_than_shards_are_refused(configure, own, texts, documents):
+    data = configure(text_task("few", texts[:documents], own), shards=4)
+    with pytest.raises(DataError, match=f"no text for data shard {documents} of 4: .* set data.shards lower"):
+        next(loader.TrainLoader(data, own))
+
+
+def _write_records(file, texts):
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for text in texts:
+            feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[text.encode()]))
+            example = tf.train.Example(features=tf.train.Features(feature={"text": feature}))
+            writer.write(example.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: content[:-9], "truncated record at"),
+        (lambda content: content[:20] + b"?" + content[21:], "corrupted record at"),
+    ],
+)
+def test_damaged_files_are_told_in_one_line(configure, own, texts, tmp_path, damage, message):
+    file = tmp_path / "texts.tfrecord"
+    _write_records(file, texts)
+    file.write_bytes(damage(file.read_bytes()))
+    features = {"text": tf.io.FixedLenFeature([], tf.string)}
+    source = seqio.TFExampleDataSource({"train": str(file)}, features)
+    data = configure(text_task("damaged", [], own).replace(source=source), shards=1)
+    for read in (
+        lambda: next(loader.TrainLoader(data, own)),
+        lambda: list(loader.evaluation_batches(data, own, "train", 16)),
+    ):
+        with pytest.raises(DataError, match=f"task 'damaged' cannot be read: {message}") as caught:
+            read()
+        assert not any(mark in str(caught.value) for mark in ("\n", "{{", "[Op:"))

@@ -225,3 +225,19 @@ def test_shards_divide_the_shuffle_buffer_of_the_task(own, speeches, shards, siz
     options = {"lengths": {"inputs": 48, "targets": 32}, "seed": 0, "reading": Reading()}
     registry.open_shards(task, "train", [0], num_shards=shards, training=True, **options)
     assert sizes == [size]
+
+
+@pytest.mark.parametrize("rates", [[0, 0], [-1, 2], [math.nan, 1]])
+def test_rates_that_mix_nothing_are_refused(own, speeches, rates):
+    with pytest.raises(DataError, match="rates of mixture 'mixed' are .*; they must be 0 or more"):
+        registry.shares(mixture_of(speeches[:1], own, "none", rates))
+
+
+@pytest.mark.parametrize("side", ["inputs", "targets"])
+def test_ids_of_another_kind_of_vocabulary_are_refused(own, side):
+    task = text_task("foreign", [], own)
+    foreign = seqio.Feature(seqio.ByteVocabulary(), add_eos=True, dtype=tf.int32)
+    task = task.replace(output_features={**task.output_features, side: foreign})
+    for found in (task, seqio.Mixture("both", [(task, 1)])):
+        with pytest.raises(DataError, match=f"'foreign': its feature '{side}' has ids of a ByteVocabulary"):
+            registry.with_vocabulary(found, own)
