@@ -1,10 +1,12 @@
 """Atomic writes: a file or folder appears completely or not at all; and copies between disk and bucket.
 
 Paths are made by `paths.to_path`. In a bucket a file is written in one request, so that it is atomic by
-itself; a folder is uploaded file by file, `LAST` at the end.
+itself; a folder is uploaded file by file, `LAST` at the end. On a disk, what is written has reached it when a
+function returns: after a power cut, a file is not empty because only its name was written.
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import sys
@@ -16,6 +18,42 @@ from denoise_jax.errors import ConfigError
 from denoise_jax.paths import is_remote
 
 LAST = "config.json"  # whatever reads one of our folders needs it, so without it the folder is not complete
+
+_NO_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}  # file systems that cannot flush a folder
+
+
+def write_flushed(file: Path, content: bytes) -> None:
+    """Writes `content`, and waits until a disk has it, but not for the name of a new file in its folder.
+
+    Its folder must exist, unless it is in a bucket.
+    """
+    if is_remote(file):
+        file.write_bytes(content)
+        return
+    with open(file, "wb") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+def flush(path: Path) -> None:
+    """Waits until a disk has the content of a local file, or the entries of a local folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FLUSH:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def flush_tree(folder: Path) -> None:
+    """`flush` for everything below the local `folder`, and for the folder itself."""
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            flush(Path(parent, name))
+        flush(Path(parent))
 
 
 def write_atomically(file: Path, content: str | bytes) -> None:
@@ -30,33 +68,36 @@ def write_atomically(file: Path, content: str | bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(content)
+        write_flushed(temporary, content)
         temporary.replace(file)
+        flush(file.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 class AppendedFile:
-    """A local file to which records are appended at once, so that a kill loses nothing.
+    """A local file to which records are appended at once, so that neither a kill nor a power cut loses any.
 
     What a full disk does not take is kept, and written before the next record.
     """
 
     def __init__(self, file: Path):
         self._file = file.open("ab", buffering=0)
-        self._unwritten = b""
+        self._unwritten, self._failing = b"", False
 
     def append(self, record: bytes) -> None:
         """Writes `record`; the first one that has to wait is reported on stderr."""
-        waiting = bool(self._unwritten)
         self._unwritten += record
         try:
             while self._unwritten:  # one call may write a part
                 self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
+            os.fsync(self._file.fileno())
+            self._failing = False
         except OSError as error:
-            if not waiting:
+            if not self._failing:
                 reason = f"{self._file.name} cannot be written: {error.strerror}"
                 print(f"denoise-jax: {reason}; trying again", file=sys.stderr, flush=True)
+            self._failing = True
 
     def close(self) -> None:
         """Closes the file."""
@@ -88,7 +129,9 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         temporary.chmod(0o777 & ~mask)  # mkdtemp and safetensors create files readable by their owner only
         for file in filter(Path.is_file, temporary.iterdir()):
             file.chmod(0o666 & ~mask)
+        flush_tree(temporary)
         temporary.replace(folder)  # replaces an empty folder
+        flush(folder.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         with contextlib.suppress(OSError):  # another process may have written there

@@ -1,9 +1,11 @@
 """Files and folders appear completely or not at all."""
 
+import os
+
 import pytest
 
 from denoise_jax.errors import ConfigError
-from denoise_jax.files import atomic_folder, check_new_folder, local_copy, write_atomically
+from denoise_jax.files import AppendedFile, atomic_folder, check_new_folder, local_copy, write_atomically
 from denoise_jax.paths import to_path
 
 
@@ -69,3 +71,26 @@ def test_files_and_folders_in_a_bucket(bucket):
     assert (folder / "sub" / "file").read_bytes() == b"\x00"
     with pytest.raises(ConfigError, match="FOLDER gs://pods/files/folder exists and is not empty"):
         check_new_folder(folder, "FOLDER")
+
+
+def test_what_is_written_is_flushed_and_then_named(tmp_path, monkeypatch):
+    calls, fsync = [], os.fsync
+
+    def traced(descriptor):
+        calls.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", traced)
+    write_atomically(tmp_path / "config.json", "{}")
+    temporary, folder = calls
+    assert temporary.startswith(str(tmp_path / ".config.json."))
+    assert folder == str(tmp_path)
+    calls.clear()
+    with atomic_folder(tmp_path / "new") as made:
+        (made / "file").write_text("x")
+    assert calls == [str(made / "file"), str(made), str(tmp_path)]
+    calls.clear()
+    metrics = AppendedFile(tmp_path / "metrics.jsonl")
+    metrics.append(b"{}\n")
+    assert calls == [str(tmp_path / "metrics.jsonl")]
+    metrics.close()

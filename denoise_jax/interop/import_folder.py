@@ -63,12 +63,13 @@ def import_folder(
       progress: called with (tensors read, tensors in total).
 
     Raises:
-      ConfigError: an unsupported architecture or value; or `run` is not empty.
+      ConfigError: an unsupported architecture or value; or `run` is not empty, or its path has a backslash.
       DataError: no tokenizer, or one that cannot be used.
       CheckpointError: missing or damaged files, or tensors that do not match config.json.
     """
     run = to_path(run)
     check_new_folder(run, "RUN")
+    run_folder.check_usable_path(run)
     with local_copy(to_path(folder)) as local:
         return _import(local, run, resize_vocabulary, progress)
 

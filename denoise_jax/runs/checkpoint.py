@@ -2,15 +2,15 @@
 
 A checkpoint folder has three items: `state` (parameters, optimizer state, step, random key), `files`
 (positions of the data shards, resolved configuration, vocabulary) and `meta` (a fingerprint per leaf of the
-state).
+state). Each tells its step: a checkpoint that was renamed, or put together from two, is damaged.
 """
 
 import dataclasses
-import json
+import itertools
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -18,29 +18,40 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
+from pydantic import BaseModel, ConfigDict
 
 from denoise_jax.config import Config, TrainingConfig
 from denoise_jax.errors import CheckpointError, StorageError, reason_of
 from denoise_jax.parallel.processes import is_first, together
+from denoise_jax.parallel.sharding import leaf_name
 from denoise_jax.paths import absolute, is_remote, to_path
 from denoise_jax.runs.checkpoint_items import (
     Content,
     FilesHandler,
-    FilesRestore,
     FilesSave,
+    FlushedTemporaryPath,
     StateHandler,
     StateRestore,
     StateSave,
 )
+from denoise_jax.runs.file_record import read_files
 from denoise_jax.runs.fingerprints import fingerprints, start_fingerprints
-from denoise_jax.runs.run_folder import CONFIG, VOCABULARY, parse_stored_config
+from denoise_jax.runs.run_folder import (
+    CONFIG,
+    DAMAGED,
+    VOCABULARY,
+    check_usable_path,
+    parse_stored_config,
+    refuse_earlier_version,
+)
 
 State = dict  # a train state, or the part of it that is restored: see training/state.py
 
 MAX_FAILED_SAVES = 3  # in a row, before the run ends
 
 _DATA_PREFIX = "data/"
-_FINGERPRINTS = "metadata"  # the name that Orbax gives to a JSON item
+_STATE_RECORD = "metadata"
+_READ_AT_ONCE = 2**28  # bytes of a state that are read back together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,20 +63,38 @@ class Contents:
     data: dict[str, bytes]
 
 
+class StateRecord(BaseModel):
+    """The file `_STATE_RECORD` of `meta`."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    step: int
+    fingerprints: dict[str, int]  # leaf of the state → see fingerprints.py
+
+
 class Checkpointer:
-    """Checkpoints of one run, in `folder`/<step>. Saving continues in the background."""
+    """Checkpoints of one run, in `folder`/<step>. Saving continues in the background.
+
+    Only the first checkpoint of a run is waited for and read back: a run that nobody can read is not trained.
+
+    Raises:
+      ConfigError: no checkpoint can be kept below such a path (see `check_usable_path`).
+    """
 
     def __init__(
         self, folder: str | Path, training: TrainingConfig | None = None, *, read_only: bool = False
     ):
         self.folder = to_path(folder)
+        check_usable_path(self.folder)
         self._options = ocp.CheckpointManagerOptions(
             **_kept(training),
             cleanup_tmp_directories=not read_only,
             create=not read_only,
             read_only=read_only,
+            temporary_path_class=None if is_remote(self.folder) else FlushedTemporaryPath,
         )
         self._manager = self._open()
+        self._unproven = not self.steps()
         self._saving, self._failed_saves, self._given_up = False, 0, False
 
     def _open(self) -> ocp.CheckpointManager:
@@ -96,6 +125,7 @@ class Checkpointer:
 
         Raises:
           StorageError: as in `wait`.
+          CheckpointError: the first checkpoint cannot be read back, or there is a newer one.
         """
         self.wait()
         files: dict[str, Content] = {_DATA_PREFIX + name: content for name, content in data.items()}
@@ -105,17 +135,21 @@ class Checkpointer:
         marks: Future[Callable[[], dict[str, int]]] = Future()
 
         def meta() -> bytes:
-            return json.dumps({"step": step, "fingerprints": marks.result()()}).encode()
+            return StateRecord(step=step, fingerprints=marks.result()()).model_dump_json().encode()
 
         items = ocp.args.Composite(
             state=StateSave(state),
-            files=FilesSave(files),
-            meta=FilesSave({_FINGERPRINTS: meta} if is_first() else {}),
+            files=FilesSave(step, files),
+            meta=FilesSave(step, {_STATE_RECORD: meta} if is_first() else {}),
         )
         try:
             # Orbax copies with np.asarray, an implicit transfer.
             with jax.transfer_guard_device_to_host("allow"):
-                self._manager.save(step, args=items, metrics=metrics and dict(metrics))
+                started = self._manager.save(step, args=items, metrics=metrics and dict(metrics))
+            if not started:
+                raise CheckpointError(
+                    f"{self._path(step)} was not saved: {self.folder} has step {max(self.steps())}"
+                )
             marks.set_result(start_fingerprints(state))  # last: on a CPU, the computation slows Orbax down
         except BaseException as error:
             marks.cancel()  # ends the thread that waits for them
@@ -124,6 +158,9 @@ class Checkpointer:
             self._after_failed_save(error)
         else:
             self._saving = True
+            if self._unproven and self.wait():
+                self._read_back(step, state)
+                self._unproven = False
 
     def wait(self) -> bool:
         """Waits for the last save; False if it has failed, and may be tried again.
@@ -164,12 +201,14 @@ class Checkpointer:
         Raises:
           CheckpointError: a file is missing or has changed, or an earlier version wrote the checkpoint.
         """
+        item = self.folder / str(step) / "files"
         try:
-            files = FilesHandler().restore(epath.Path(self.folder / str(step) / "files"), FilesRestore())
+            files = read_files(item, step)
             text = files[CONFIG]
         except (KeyError, ValueError, OSError) as error:
+            refuse_earlier_version(item / CONFIG)
             raise CheckpointError(f"{self._path(step)} is not complete: {reason_of(error)}") from None
-        config = parse_stored_config(text, self.folder / str(step) / "files" / CONFIG)
+        config = parse_stored_config(text, item / CONFIG)
 
         def under(prefix: str) -> dict[str, bytes]:
             return {
@@ -189,7 +228,7 @@ class Checkpointer:
             changed bytes, so the fingerprint of every leaf is compared.
         """
         state, expected = together(lambda: self._read(step, target))
-        changed = [name for name, value in fingerprints(state).items() if value != expected.get(name)]
+        changed = [name for name, value in fingerprints(_leaves(state)).items() if value != expected[name]]
         if changed:
             raise CheckpointError(
                 f"{self._path(step)} is damaged: {changed[0]} has changed since it was saved "
@@ -203,15 +242,54 @@ class Checkpointer:
         The handlers are called directly: the manager's barriers would leave the other processes waiting if
         only this one cannot read its part.
         """
-        folder = epath.Path(absolute(self.folder / str(step)))
+        expected = self._state_record(step).fingerprints
         restore_args = ocp.checkpoint_utils.construct_restore_args(target)
         wanted = StateRestore(target, restore_args=restore_args, partial_restore=True)
         try:
-            meta = json.loads(FilesHandler().restore(folder / "meta", FilesRestore())[_FINGERPRINTS])
-            state = StateHandler().restore(folder / "state", args=wanted)
+            state = StateHandler().restore(
+                epath.Path(absolute(self.folder / str(step))) / "state", args=wanted
+            )
         except Exception as error:  # Orbax and TensorStore raise many kinds, even bare Exception
             raise CheckpointError(f"{self._path(step)} cannot be read: {reason_of(error)}") from error
-        return state, meta["fingerprints"]
+        # Orbax leaves the target's description of an array in the place of one that is not stored.
+        missing = [
+            name
+            for name, leaf in _leaves(state).items()
+            if isinstance(leaf, jax.ShapeDtypeStruct) or name not in expected
+        ]
+        if missing:
+            raise CheckpointError(f"{self._path(step)} is damaged: it has no {missing[0]}")
+        return state, expected
+
+    def _state_record(self, step: int) -> StateRecord:
+        try:
+            files = read_files(self.folder / str(step) / "meta", step)
+            record = StateRecord.model_validate_json(files[_STATE_RECORD])
+        except (KeyError, ValueError, OSError) as error:
+            raise CheckpointError(f"{self._path(step)} is not complete: {reason_of(error)}") from None
+        if record.step != step:
+            raise CheckpointError(f"{self._path(step)} is damaged: its state is of step {record.step}")
+        return record
+
+    def _read_back(self, step: int, state: State) -> None:
+        """Reads what has been saved, a part at a time: there is no memory for a second state."""
+        leaves, structure = jax.tree.flatten(state)
+        own = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # for arrays of NumPy
+        abstract = [
+            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", own))
+            for leaf in leaves
+        ]
+        with jax.transfer_guard("allow"):
+            for part in _parts(abstract):
+                chosen = [leaf if index in part else ocp.PLACEHOLDER for index, leaf in enumerate(abstract)]
+                try:
+                    self.restore(step, structure.unflatten(chosen))
+                except CheckpointError as error:
+                    self.set_aside(step)
+                    raise CheckpointError(
+                        f"the first checkpoint was written and cannot be read back: {error}; "
+                        "use another folder"
+                    ) from error
 
     def verify(self, step: int) -> State:
         """The state of `step`, on one device; CheckpointError if anything in it is damaged or incomplete."""
@@ -226,10 +304,15 @@ class Checkpointer:
         return self.restore(step, jax.tree.map(leaf, tree))
 
     def set_aside(self, step: int) -> None:
-        """Renames a damaged checkpoint to `damaged-<step>`, so that the step can be saved again."""
-        damaged = self.folder / str(step)
-        together(lambda: is_first() and damaged.rename(self.folder / f"damaged-{step}"))
+        """Renames a damaged checkpoint to `damaged-<step>`, or `damaged-<step>-2` if that is there."""
+        together(lambda: is_first() and self._rename_damaged(step))
         self._manager.reload()
+
+    def _rename_damaged(self, step: int) -> None:
+        damaged = self.folder / f"{DAMAGED}{step}"
+        others = (self.folder / f"{DAMAGED}{step}-{number}" for number in itertools.count(2))
+        free = next(path for path in itertools.chain([damaged], others) if not path.exists())
+        (self.folder / str(step)).rename(free)
 
     def close(self) -> None:
         """Waits until all saves have ended, unless `StorageError` has been raised for one."""
@@ -238,6 +321,25 @@ class Checkpointer:
 
     def _path(self, step: int) -> str:
         return f"checkpoint {self.folder / str(step)}"
+
+
+def _leaves(state: State) -> dict[str, object]:
+    """The leaves of a state by name, without those that are not to be read."""
+    leaves = jax.tree.leaves_with_path(state)
+    return {leaf_name(path): leaf for path, leaf in leaves if leaf is not ocp.PLACEHOLDER}
+
+
+def _parts(leaves: Sequence[jax.ShapeDtypeStruct]) -> list[set[int]]:
+    """The indices of the leaves, in sets of at most `_READ_AT_ONCE` bytes or one leaf."""
+    parts, size = [set()], 0
+    for index, leaf in enumerate(leaves):
+        nbytes = leaf.size * leaf.dtype.itemsize
+        if parts[-1] and size + nbytes > _READ_AT_ONCE:
+            parts.append(set())
+            size = 0
+        parts[-1].add(index)
+        size += nbytes
+    return parts
 
 
 def _kept(training: TrainingConfig | None) -> dict:

@@ -8,10 +8,9 @@ from typing import Literal
 
 from denoise_jax.errors import CheckpointError, UserError
 from denoise_jax.paths import is_remote, reachable_path
-from denoise_jax.runs.run_folder import CHECKPOINTS, CONFIG, is_run, newest_step, read_config
+from denoise_jax.runs.run_folder import CHECKPOINTS, CONFIG, DAMAGED, is_run, newest_step, read_config
 
 METRICS = "metrics.jsonl"
-DAMAGED = "damaged-"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +74,8 @@ def list_checkpoints(run: str | Path, *, verify: bool = False) -> list[Checkpoin
     checkpoints = folder / CHECKPOINTS
     found = []
     for entry in checkpoints.iterdir() if checkpoints.is_dir() else ():
-        step = entry.name.removeprefix(DAMAGED)
-        if not step.isdigit():
+        step = entry.name.removeprefix(DAMAGED).split("-")[0]  # damaged-6-2: set aside for the second time
+        if not step.isdecimal():
             continue
         measured = validations.get(int(step), {})
         complete = entry.name == step
@@ -94,20 +93,28 @@ def list_checkpoints(run: str | Path, *, verify: bool = False) -> list[Checkpoin
 
 
 def read_metrics(run: Path) -> list[dict]:
-    """Lines of a run's metrics.jsonl, without a last line that a kill cut short."""
+    """Lines of a run's metrics.jsonl; see `parse_metrics`."""
     file = run / METRICS
-    return parse_metrics(file.read_text()) if file.exists() else []
+    return parse_metrics(file.read_bytes()) if file.exists() else []
 
 
-def parse_metrics(text: str) -> list[dict]:
-    """The objects of a JSON Lines text up to the first line that is not complete."""
-    lines = []
-    for line in text.splitlines():
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return lines
+def parse_metrics(content: bytes) -> list[dict]:
+    """The lines that a run has written: objects with a whole `step`, and numbers for metrics (`train/loss`).
+
+    Other lines, such as one that a kill or a full disk cut short, are left out.
+    """
+    return [line for line in map(_parse_line, content.splitlines()) if line is not None]
+
+
+def _parse_line(text: bytes) -> dict | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, or brackets by the thousand
+        return None
+    if not isinstance(line, dict) or type(line.get("step")) is not int:
+        return None
+    numbers = all(type(value) in (int, float) for name, value in line.items() if "/" in name)
+    return line if numbers else None
 
 
 def _summary(run: Path) -> RunSummary:

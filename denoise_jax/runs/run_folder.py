@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -12,25 +13,30 @@ from denoise_jax.config import Config
 from denoise_jax.errors import CheckpointError, ConfigError
 from denoise_jax.files import write_atomically
 from denoise_jax.parallel.processes import is_first, together
-from denoise_jax.paths import is_remote, to_path
+from denoise_jax.paths import absolute, is_remote, to_path
 from denoise_jax.runs.config_differences import differences
+from denoise_jax.runs.file_record import read_record
 from denoise_jax.runs.lease import Lease
+from denoise_jax.vocabulary.load import load_vocabulary
 
 LOCK, FINGERPRINT = ".lock", "fingerprint"
 CONFIG, VOCABULARY, CHECKPOINTS, PLOTS, EVAL = "config.json", "vocabulary", "checkpoints", "plots", "eval"
 PROFILE = "profile"  # traces of --profile
+DAMAGED = "damaged-"  # before the step, in the name of a checkpoint that was set aside
 
 # A run is resumed with these unchanged.
 _FIXED_SECTIONS = ("name", "model", "data", "optimizer", "loss")
 _FIXED_FIELDS = ("training.seed", "training.init_from")
 _FREE_FIELDS = ("data.vocabulary",)  # a path; the vocabulary itself is compared by content
 
+_COMMITTED = "commit_success.txt"  # in a bucket, Orbax writes it when a checkpoint is complete
+
 # Fields that every configuration stored by version 0.1.0 has, and that no longer exist.
 _FIELDS_OF_0_1_0 = {("data", "document_length"), ("optimizer", "label_smoothing"), ("optimizer", "z_loss")}
 
 
 def read_config(folder: str | Path) -> Config:
-    """The configuration of the run in `folder`, from its newest checkpoint if config.json is lost.
+    """The configuration of the run in `folder`, from its newest checkpoint if config.json is lost or damaged.
 
     Raises:
       CheckpointError: not a run, or one written by an earlier version.
@@ -46,9 +52,30 @@ def read_config(folder: str | Path) -> Config:
 
 
 def stored_config_file(folder: Path) -> Path:
-    """The config.json of the run in `folder`, or of its newest checkpoint if that is lost."""
+    """The config.json of the run in `folder`, or of its newest checkpoint if that is lost or damaged."""
     file = folder / CONFIG
-    return file if file.exists() else (newest_files(folder) or folder) / CONFIG
+    if file.exists():
+        try:
+            parse_stored_config(file.read_bytes(), file)
+            return file
+        except CheckpointError:
+            pass
+    return (newest_files(folder) or folder) / CONFIG
+
+
+def check_usable_path(folder: Path) -> None:
+    """ConfigError if no checkpoint can be kept below `folder`: TensorStore would write it somewhere else."""
+    path = os.fspath(absolute(folder))
+    if "\\" in path:
+        raise ConfigError(
+            f"{path} has a backslash, which the checkpoint library takes for a slash; rename it"
+        )
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{path!r} is no text in UTF-8, as the checkpoint library needs it; rename it"
+        ) from None
 
 
 def is_run(folder: Path) -> bool:
@@ -61,16 +88,26 @@ def parse_stored_config(text: bytes, file: Path) -> Config:
     try:
         return Config.model_validate_json(text)
     except ValidationError as error:
+        refuse_earlier_version(file)
         found = error.errors()
-        if _FIELDS_OF_0_1_0 & {tuple(finding["loc"]) for finding in found}:
-            raise CheckpointError(
-                f"{file} was written by denoise_jax 0.1.0, an earlier version whose runs this one cannot "
-                "read: use 0.1.0 for this run, or start a new run in another folder"
-            ) from None
         field = ".".join(map(str, found[0]["loc"])) or "its text"
         raise CheckpointError(
             f"{file} is not a configuration of this version: {field}: {found[0]['msg']}"
         ) from None
+
+
+def refuse_earlier_version(file: Path) -> None:
+    """CheckpointError if the configuration in `file` is one of version 0.1.0."""
+    try:
+        Config.model_validate_json(file.read_bytes())
+    except OSError:
+        return
+    except ValidationError as error:
+        if _FIELDS_OF_0_1_0 & {tuple(finding["loc"]) for finding in error.errors()}:
+            raise CheckpointError(
+                f"{file} was written by denoise_jax 0.1.0, an earlier version whose runs this one cannot "
+                "read: use 0.1.0 for this run, or start a new run in another folder"
+            ) from None
 
 
 def existing_config(folder: Path) -> Config | None:
@@ -127,10 +164,23 @@ def record(folder: Path, config: Config, vocabulary: Mapping[str, bytes], finger
 
 
 def newest_step(folder: Path) -> int | None:
-    """The step of the newest checkpoint of the run in `folder`, damaged or not; None if there is none."""
+    """The step of the newest checkpoint of the run in `folder` that is complete; None if there is none.
+
+    Only the record of its files is read: it tells whether it was renamed, not whether arrays are damaged.
+    """
     checkpoints = folder / CHECKPOINTS
-    steps = [int(entry.name) for entry in checkpoints.glob("*") if entry.name.isdigit()]
-    return max(steps, default=None)
+    names = [entry.name for entry in checkpoints.iterdir()] if checkpoints.is_dir() else []
+    steps = sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+    return next((step for step in steps if _is_complete(checkpoints / str(step), step)), None)
+
+
+def _is_complete(checkpoint: Path, step: int) -> bool:
+    if is_remote(checkpoint) and not (checkpoint / _COMMITTED).exists():
+        return False
+    try:
+        return read_record(checkpoint / "files").step == step
+    except (OSError, ValueError):
+        return False
 
 
 def newest_files(folder: Path) -> Path | None:
@@ -155,6 +205,7 @@ def _check_shared(folder: Path) -> None:
 
 def check(folder: Path, config: Config, fingerprint: str) -> list[str]:
     """One line for each changed field that is accepted; raises as `prepare` does, and writes nothing."""
+    check_usable_path(folder)
     old = existing_config(folder)
     return _check_same_run(folder, old, config, fingerprint) if old else _check_empty(folder)
 
@@ -201,8 +252,7 @@ def _check_same_run(folder: Path, old: Config, config: Config, fingerprint: str)
         raise ConfigError(
             f"the run in workdir {folder} cannot be resumed with another configuration: {'; '.join(refused)}"
         )
-    stored = folder / VOCABULARY / FINGERPRINT
-    if stored.exists() and stored.read_text() != fingerprint:
+    if _stored_fingerprint(folder) not in (None, fingerprint):
         raise ConfigError(
             f"data.vocabulary={config.data.vocabulary} is not the vocabulary of the run in workdir {folder}"
         )
@@ -212,4 +262,16 @@ def _check_same_run(folder: Path, old: Config, config: Config, fingerprint: str)
             f"training.num_steps={config.training.num_steps} is below the {step} steps that the run in "
             f"workdir {folder} has done"
         )
-    return [f"{field}: {before!r} → {after!r}" for field, (before, after) in changed.items()]
+    stored = stored_config_file(folder)
+    lost = stored != folder / CONFIG and (folder / CONFIG).exists()
+    changes = [f"{CONFIG}: damaged → that of checkpoint {stored.parents[1].name}"] if lost else []
+    return changes + [f"{field}: {before!r} → {after!r}" for field, (before, after) in changed.items()]
+
+
+def _stored_fingerprint(folder: Path) -> str | None:
+    """The fingerprint of the run's vocabulary, from its newest checkpoint if that file is lost or damaged."""
+    file, stored = folder / VOCABULARY / FINGERPRINT, newest_files(folder)
+    text = file.read_bytes() if file.exists() else b""
+    if re.fullmatch(rb"[0-9a-f]{16}", text):
+        return text.decode()
+    return load_vocabulary(stored / VOCABULARY).fingerprint() if stored else None

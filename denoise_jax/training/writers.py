@@ -65,24 +65,19 @@ class TensorBoardWriter:
         # Without the last part, two files of one second have the same name.
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{resume_step}"
         self._file = AppendedFile(folder / name)
-        self._append(file_version="brain.Event:2")
+        self._file.append(_event(file_version="brain.Event:2"))
         if resume_step:
-            self._append(step=resume_step + 1, session_log=SessionLog(status=SessionLog.START))
+            start = _event(step=resume_step + 1, session_log=SessionLog(status=SessionLog.START))
+            self._file.append(start)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds a scalar for each value."""
-        for name, value in values.items():
-            self._append(step=step, summary=scalar(name, value))
+        events = [_event(step=step, summary=scalar(name, value)) for name, value in values.items()]
+        self._file.append(b"".join(events))  # at once: each append waits for the disk
 
     def close(self) -> None:
         """Closes the event file."""
         self._file.close()
-
-    def _append(self, **event: object) -> None:
-        data = Event(wall_time=time.time(), **event).SerializeToString()
-        length = struct.pack("<Q", len(data))  # TFRecord: length, content, each with a checksum
-        checksums = [struct.pack("<I", masked_crc32c(part)) for part in (length, data)]
-        self._file.append(length + checksums[0] + data + checksums[1])
 
 
 class WandbWriter:
@@ -155,8 +150,16 @@ def write_all(writers: Sequence[Writer], step: int, values: Mapping[str, float])
 
 
 def read_lines(file: Path) -> list[dict]:
-    """Lines of a metrics.jsonl, without a last line that a kill cut short."""
-    return parse_metrics(file.read_text()) if file.exists() else []
+    """Lines of a metrics.jsonl; see `parse_metrics`."""
+    return parse_metrics(file.read_bytes()) if file.exists() else []
+
+
+def _event(**content: object) -> bytes:
+    """A record of a TensorBoard file."""
+    data = Event(wall_time=time.time(), **content).SerializeToString()
+    length = struct.pack("<Q", len(data))  # TFRecord: length, content, each with a checksum
+    checksums = [struct.pack("<I", masked_crc32c(part)) for part in (length, data)]
+    return length + checksums[0] + data + checksums[1]
 
 
 def _optional(name: str):

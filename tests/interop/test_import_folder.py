@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from denoise_jax.cli.main import main
 from denoise_jax.config import Config
-from denoise_jax.errors import UserError
+from denoise_jax.errors import ConfigError, UserError
 from denoise_jax.interop.import_folder import import_folder
 from denoise_jax.runs.load_model import load_model
 from tests.interop.helpers import HF_IDS, VOCAB_SIZE, edit_json, write_folder
@@ -127,3 +127,11 @@ def test_existing_files_are_not_overwritten(hf_folder, tmp_path):
     with pytest.raises(UserError, match="exists and is not empty; choose another folder"):
         import_folder(hf_folder, tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_run_is_imported_into_a_folder_whose_name_is_a_pattern(hf_folder, tmp_path):
+    run = import_folder(hf_folder, tmp_path / "out[1]").run
+    assert load_model(run).step == 0
+    with pytest.raises(ConfigError, match="has a backslash"):
+        import_folder(hf_folder, tmp_path / "out\\1")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out[1]"]

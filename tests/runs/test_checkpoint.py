@@ -2,8 +2,10 @@
 
 import contextlib
 import math
+import os
 import re
 import resource
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +14,13 @@ import pytest
 
 from configs import quickstart
 from denoise_jax.config import TrainingConfig
-from denoise_jax.errors import CheckpointError, StorageError
+from denoise_jax.errors import CheckpointError, ConfigError, StorageError
 from denoise_jax.parallel.mesh import make_mesh
+from denoise_jax.runs import checkpoint
 from denoise_jax.runs.checkpoint import MAX_FAILED_SAVES, Checkpointer
+from denoise_jax.runs.checkpoint_items import FilesHandler, FilesSave, StateHandler
 from denoise_jax.runs.fingerprints import fingerprints
+from denoise_jax.runs.run_folder import newest_step
 from denoise_jax.training.optimizer import make_optimizer
 from denoise_jax.training.state import abstract_state, create_state
 
@@ -199,3 +204,197 @@ def test_the_best_the_newest_and_every_nth_are_kept(tmp_path, metric, best):
     checkpoints.close()
     assert Checkpointer(tmp_path, read_only=True).steps() == [best, 4, 6]
     assert Checkpointer(tmp_path, training).steps() == [best, 4, 6]
+
+
+@pytest.mark.parametrize("name", ["seed[1]", "[!x]", "a*[b-c]?"])
+def test_a_folder_whose_name_is_a_pattern_holds_checkpoints(tmp_path, name):
+    state = {"params": jnp.arange(12.0), "step": jnp.int32(3)}
+    folder = tmp_path / name / "checkpoints"
+    checkpoints = Checkpointer(folder)
+    checkpoints.save(3, state, config=quickstart.config(), vocabulary=FILES, data=DATA)
+    checkpoints.close()
+    _assert_same(Checkpointer(folder, read_only=True).verify(3), state)
+    assert newest_step(tmp_path / name) == 3
+
+
+@pytest.mark.parametrize("name", ["a\\b", "x\\", "caf\udce9"])
+def test_a_folder_where_checkpoints_would_be_lost_is_refused(tmp_path, name):
+    with pytest.raises(ConfigError, match="(has a backslash|is no text in UTF-8).*rename it"):
+        Checkpointer(tmp_path / name / "checkpoints")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_checkpoint_is_read_back(tmp_path, tiny_config, state, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_READ_AT_ONCE", 4096)
+    Checkpointer(tmp_path / "read").save(3, state, config=tiny_config, vocabulary=FILES, data=DATA)
+    monkeypatch.setattr(StateHandler, "finalize", lambda *_: None)  # as if Orbax did not find its parts
+    checkpoints = Checkpointer(tmp_path / "lost")
+    with pytest.raises(CheckpointError, match="first checkpoint was written and cannot be read back"):
+        checkpoints.save(3, state, config=tiny_config, vocabulary=FILES, data=DATA)
+    assert (tmp_path / "lost" / "damaged-3").is_dir()
+    assert Checkpointer(tmp_path / "read").steps() == [3]
+
+
+@pytest.mark.parametrize("step", [4, 9, 30])
+def test_a_renamed_checkpoint_is_not_that_of_its_name(saved, tiny_config, step):
+    (saved / "6").rename(saved / str(step))
+    assert newest_step(saved.parent) == 3
+    checkpoints = Checkpointer(saved)
+    for read in (checkpoints.contents, checkpoints.verify):
+        with pytest.raises(CheckpointError, match=f"checkpoint .*{step} .*of step 6"):
+            read(step)
+
+
+@pytest.mark.parametrize("item", ["state", "files", "meta"])
+def test_a_checkpoint_put_together_from_two_is_damaged(saved, tiny_config, state, item):
+    other = saved.parent / "other"
+    checkpoints = Checkpointer(other)
+    changed = {**state, "step": state["step"] + 6}
+    checkpoints.save(9, changed, config=tiny_config, vocabulary=FILES, data=DATA)
+    checkpoints.close()
+    shutil.rmtree(saved / "6" / item)
+    shutil.copytree(other / "9" / item, saved / "6" / item)
+    with pytest.raises(CheckpointError, match="step"):
+        Checkpointer(saved, read_only=True).verify(6)
+
+
+def test_the_state_is_that_of_the_step(tmp_path, tiny_config):
+    state = {"params": jnp.ones(3), "step": jnp.int32(3)}
+    FilesHandler().save(tmp_path, FilesSave(6, {"metadata": b'{"step": 3, "fingerprints": {}}'}))
+    folder = tmp_path / "checkpoints"
+    checkpoints = Checkpointer(folder)
+    checkpoints.save(6, state, config=tiny_config, vocabulary=FILES, data=DATA)
+    checkpoints.close()
+    shutil.rmtree(folder / "6" / "meta")
+    shutil.copytree(tmp_path, folder / "6" / "meta", ignore=shutil.ignore_patterns("checkpoints"))
+    with pytest.raises(CheckpointError, match="its state is of step 3"):
+        Checkpointer(folder, read_only=True).verify(6)
+
+
+SHAPES = ["{}", "[]", "null", "3", '{"step": "6"}', "[" * 10_000, "\udcff"]
+
+
+@pytest.mark.parametrize("text", SHAPES, ids=range(len(SHAPES)))
+@pytest.mark.parametrize("file", ["files/checksums-of-process-0.json", "meta/checksums-of-process-0.json"])
+def test_a_record_of_another_shape_is_damage(saved, file, text):
+    (saved / "6" / file).write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(CheckpointError, match="is not complete: .*is not a record of files"):
+        Checkpointer(saved, read_only=True).verify(6)
+
+
+@pytest.mark.parametrize("text", SHAPES, ids=range(len(SHAPES)))
+def test_fingerprints_of_another_shape_are_damage(saved, text):
+    item = saved / "6" / "meta"
+    FilesHandler().save(item, FilesSave(6, {"metadata": text.encode(errors="surrogateescape")}))
+    with pytest.raises(CheckpointError, match="is not complete"):
+        Checkpointer(saved, read_only=True).verify(6)
+
+
+@pytest.mark.parametrize("item", ["files", "meta"])
+def test_a_missing_record_is_damage(saved, item):
+    (saved / "6" / item / "checksums-of-process-0.json").unlink()
+    with pytest.raises(CheckpointError, match="is not complete: .*checksums-of-process-0.json"):
+        Checkpointer(saved, read_only=True).verify(6)
+
+
+@pytest.mark.parametrize(("old", "new"), [("params", "parems"), ("opt_state", "opt_stete"), ("step", "stop")])
+def test_a_changed_name_of_an_array_is_damage(saved, tiny_config, old, new):
+    metadata = saved / "6" / "state" / "_METADATA"
+    metadata.write_text(metadata.read_text().replace(old, new))
+    checkpoints = Checkpointer(saved, read_only=True)
+    for read in (checkpoints.verify, lambda step: checkpoints.restore(step, _target(tiny_config, {})[3])):
+        with pytest.raises(CheckpointError, match="6 (is damaged|cannot be read)") as raised:
+            read(6)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_checkpoint_can_be_damaged_more_than_once(saved, tiny_config, state):
+    for name in ("damaged-6", "damaged-6-2", "damaged-6-3"):
+        checkpoints = Checkpointer(saved, tiny_config.training)
+        checkpoints.set_aside(6)
+        assert (saved / name).is_dir()
+        assert checkpoints.steps() == [3]
+        checkpoints.save(6, state, config=tiny_config, vocabulary=FILES, data=DATA)
+        checkpoints.close()
+
+
+@pytest.mark.parametrize("copy", [8, 30])
+def test_a_save_that_is_left_out_ends_the_run(saved, tiny_config, state, copy):
+    shutil.copytree(saved / "3", saved / str(copy))
+    checkpoints = Checkpointer(saved, tiny_config.training)
+    with pytest.raises(CheckpointError, match=f"7 was not saved: .* has step {copy}"):
+        checkpoints.save(7, state, config=tiny_config, vocabulary=FILES, data=DATA)
+    checkpoints.close()
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_is_listed(tmp_path, tiny_config, state, monkeypatch):
+    flushed, fsync = set(), os.fsync
+
+    def traced(descriptor):
+        flushed.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", traced)
+    checkpoints = Checkpointer(tmp_path)
+    checkpoints.save(3, state, config=tiny_config, vocabulary=FILES, data=DATA)
+    checkpoints.close()
+    paths = [tmp_path, tmp_path / "3", *(tmp_path / "3").rglob("*")]
+    assert [path for path in paths if path.stat().st_ino not in flushed] == []
+
+
+def test_what_orbax_writes_just_before_the_renaming_may_be_lost(saved, state):
+    for name in ("_CHECKPOINT_METADATA", "commit_success.txt"):
+        (saved / "6" / name).write_bytes(b"")
+    _assert_same(Checkpointer(saved).verify(6), state)
+
+
+def _changes(bits, width, random):
+    """Kinds of damage of a float32 matrix, as bits."""
+    flipped = bits.copy()
+    for index in random.choice(bits.size, size=random.integers(1, 40), replace=False):
+        flipped.flat[index] ^= np.uint32(1) << np.uint32(random.integers(0, 32))
+    yield flipped
+    top = bits.copy()
+    top.flat[random.choice(bits.size, size=2 * random.integers(1, 20), replace=False)] ^= np.uint32(1 << 31)
+    yield top
+    yield bits ^ np.uint32(1 << 31)
+    row = bits.copy()
+    row[random.integers(len(bits))] ^= np.uint32(1 << 31)
+    yield row
+    distance, first = 2 ** random.integers(0, 6), random.integers(0, 30)
+    swapped = bits.copy()
+    swapped[[first, first + distance]] = swapped[[first + distance, first]]
+    yield swapped
+    one, two = random.choice(bits.size, size=2, replace=False)
+    elements = bits.copy()
+    elements.flat[[one, two]] = elements.flat[[two, one]]
+    yield elements
+    zeroed = bits.copy()
+    zeroed[:, width // 2 :][: random.integers(1, 60)] = 0
+    yield zeroed
+
+
+@pytest.mark.parametrize("values", ["normal", "from bfloat16", "constant"])
+def test_sets_of_changes_change_the_fingerprint(values):
+    random, width = np.random.default_rng(0), 1024
+    matrix = random.normal(size=(64, width)).astype(np.float32)
+    matrix = np.full_like(matrix, 0.02) if values == "constant" else matrix
+    if values == "from bfloat16":
+        matrix = np.asarray(jnp.asarray(matrix, jnp.bfloat16).astype(jnp.float32))
+    bits = matrix.view(np.uint32)
+    base = fingerprints({"x": jnp.asarray(matrix)})["x"]
+    for _ in range(20):
+        for changed in _changes(bits, width, random):
+            same = np.array_equal(changed, bits)
+            assert (base == fingerprints({"x": jnp.asarray(changed.view(np.float32))})["x"]) == same
+
+
+def test_swapped_leaves_change_the_fingerprints_and_shardings_do_not(tiny_config):
+    one, two = (jax.random.normal(jax.random.key(seed), (8, 16)) for seed in (0, 1))
+    base = fingerprints({"a": one, "b": two})
+    assert fingerprints({"a": two, "b": one}) == {"a": base["b"], "b": base["a"]}
+    assert base["a"] != base["b"]
+    mesh = jax.make_mesh((4, 2), ("x", "y"))
+    for axes in (("x", "y"), ("y", None), (("x", "y"), None), (None, "x")):
+        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+        assert fingerprints(jax.device_put({"a": one, "b": two}, sharding)) == base

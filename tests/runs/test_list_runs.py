@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from denoise_jax.errors import CheckpointError, UserError
-from denoise_jax.runs.list_runs import list_checkpoints, list_runs
+from denoise_jax.runs.list_runs import list_checkpoints, list_runs, read_metrics
 
 
 @pytest.fixture
@@ -35,7 +35,10 @@ def test_runs_are_listed_with_state_and_step(runs):
 
 
 def test_an_unreadable_run_is_listed_as_such(runs):
-    (runs / "a" / "finished" / "config.json").write_text("{}")
+    run = runs / "a" / "finished"
+    (run / "config.json").write_text("{}")
+    assert list_runs(runs)[0].state == "finished", "its newest checkpoint has the configuration too"
+    shutil.rmtree(run / "checkpoints")
     assert list_runs(runs)[0].state == "unreadable"
 
 
@@ -75,3 +78,24 @@ def test_validations_at_the_step_are_listed(runs):
 def test_checkpoints_need_a_run(runs):
     with pytest.raises(CheckpointError, match="notes is not a run"):
         list_checkpoints(runs / "notes")
+
+
+FOREIGN = [
+    "{",
+    "[]",
+    "null",
+    '{"validation/loss": 1.0}',
+    '{"step": "6"}',
+    '{"step": 6, "train/loss": "x"}',
+    "\0",
+]
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_a_foreign_line_of_the_metrics_hides_no_other(runs, foreign):
+    metrics = runs / "a" / "finished" / "metrics.jsonl"
+    expected = read_metrics(metrics.parent)
+    first, *others = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join([first, foreign + "\n", *others]))
+    assert read_metrics(metrics.parent) == expected != []
+    assert len(list_checkpoints(metrics.parent)) == 2

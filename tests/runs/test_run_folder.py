@@ -4,16 +4,26 @@ import pytest
 
 from denoise_jax.errors import CheckpointError, ConfigError
 from denoise_jax.runs import run_folder
+from denoise_jax.runs.checkpoint_items import FilesHandler, FilesSave
+from denoise_jax.vocabulary.load import load_vocabulary
 from tests.runs.helpers import CONFIG_OF_0_1_0
 
 VOCABULARY = {"sentencepiece.model": b"model"}
 
 
-def _prepare(folder, config, fingerprint="a"):
+def _prepare(folder, config, fingerprint="a" * 16):
     """The accepted changes; the lock is released at once."""
     changes, lock = run_folder.prepare(folder, config, VOCABULARY, fingerprint)
     lock.close()
     return changes
+
+
+def _keep(folder, step, config, files=VOCABULARY):
+    """The files of a checkpoint of `step`."""
+    contents = {"config.json": config.model_dump_json().encode()}
+    contents |= {f"vocabulary/{name}": content for name, content in files.items()}
+    item = folder / "checkpoints" / str(step) / "files"
+    FilesHandler().save(item, FilesSave(step, contents))
 
 
 @pytest.fixture
@@ -55,7 +65,7 @@ def test_another_vocabulary_is_refused_and_another_path_is_not(folder, tiny_conf
     moved = tiny_config.replace(data={"vocabulary": "elsewhere"})
     _prepare(folder, moved)
     with pytest.raises(ConfigError, match="not the vocabulary of the run"):
-        _prepare(folder, moved, "b")
+        _prepare(folder, moved, "b" * 16)
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path, tiny_config):
@@ -74,25 +84,26 @@ def test_a_folder_that_is_not_a_run_cannot_be_read(tmp_path, folder):
 
 
 def test_one_process_at_a_time_and_the_second_changes_nothing(folder, tiny_config):
-    _, lock = run_folder.prepare(folder, tiny_config, VOCABULARY, "a")
+    _, lock = run_folder.prepare(folder, tiny_config, VOCABULARY, "a" * 16)
     with pytest.raises(ConfigError, match="another process is training"):
         _prepare(folder, tiny_config.replace(training={"num_steps": 99}))
     lock.close()
     assert run_folder.read_config(folder) == tiny_config
 
 
-def test_a_run_reduced_to_its_checkpoints_is_recognised(tmp_path, tiny_config):
-    kept = tmp_path / "checkpoints" / "3" / "files"
-    kept.mkdir(parents=True)
-    (kept / "config.json").write_text(tiny_config.model_dump_json())
+def test_a_run_reduced_to_its_checkpoints_is_recognised(tmp_path, tiny_config, vocabulary_folder):
+    vocabulary = load_vocabulary(vocabulary_folder)
+    _keep(tmp_path, 3, tiny_config, vocabulary.files())
     with pytest.raises(ConfigError, match="model.ffn_dim was 64, now 128"):
         _prepare(tmp_path, tiny_config.replace(model={"ffn_dim": 128}))
-    assert _prepare(tmp_path, tiny_config) == []
+    with pytest.raises(ConfigError, match="not the vocabulary of the run"):
+        _prepare(tmp_path, tiny_config, "0" * 16)
+    assert _prepare(tmp_path, tiny_config, vocabulary.fingerprint()) == []
     assert (tmp_path / "config.json").exists()
 
 
 def test_fewer_steps_than_are_done_are_refused_and_nothing_is_written(folder, tiny_config):
-    (folder / "checkpoints" / "6").mkdir(parents=True)
+    _keep(folder, 6, tiny_config)
     before = (folder / "config.json").read_text()
     with pytest.raises(ConfigError, match="num_steps=4 is below the 6 steps"):
         _prepare(folder, tiny_config.replace(training={"num_steps": 4}))
@@ -106,3 +117,31 @@ def test_a_run_of_version_0_1_0_is_refused_in_one_line(folder, tiny_config):
         _prepare(folder, tiny_config)
     assert "\n" not in str(raised.value)
     assert (folder / "config.json").read_text() == CONFIG_OF_0_1_0
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\x00"])
+def test_a_damaged_configuration_is_replaced_by_that_of_the_newest_checkpoint(folder, tiny_config, content):
+    _keep(folder, 6, tiny_config)
+    (folder / "config.json").write_bytes(content)
+    assert run_folder.read_config(folder) == tiny_config
+    assert _prepare(folder, tiny_config) == ["config.json: damaged → that of checkpoint 6"]
+    assert _prepare(folder, tiny_config) == []
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"", b"a\n"])
+def test_a_damaged_fingerprint_is_computed_again(tmp_path, tiny_config, vocabulary_folder, content):
+    vocabulary = load_vocabulary(vocabulary_folder)
+    own = vocabulary.fingerprint()
+    run_folder.prepare(tmp_path / "run", tiny_config, vocabulary.files(), own)[1].close()
+    _keep(tmp_path / "run", 6, tiny_config, vocabulary.files())
+    (tmp_path / "run" / "vocabulary" / "fingerprint").write_bytes(content)
+    with pytest.raises(ConfigError, match="not the vocabulary of the run"):
+        run_folder.check(tmp_path / "run", tiny_config, "0" * 16)
+    assert run_folder.check(tmp_path / "run", tiny_config, own) == []
+
+
+@pytest.mark.parametrize("name", ["a\\b", "caf\udce9"])
+def test_a_path_that_cannot_hold_checkpoints_is_refused_at_the_start(tmp_path, tiny_config, name):
+    with pytest.raises(ConfigError, match="rename it"):
+        _prepare(tmp_path / name, tiny_config)
+    assert list(tmp_path.iterdir()) == []
