@@ -64,8 +64,10 @@ def stored_config_file(folder: Path) -> Path:
 
 
 def check_usable_path(folder: Path) -> None:
-    """ConfigError if no checkpoint can be kept below `folder`: TensorStore would write it somewhere else."""
+    """ConfigError if no checkpoint can be kept below `folder`, as the libraries read its name as another."""
     path = os.fspath(absolute(folder))
+    if is_remote(folder) and set("*?[") & set(path):
+        raise ConfigError(f"{path} has one of * ? [, which name several objects in a bucket; rename it")
     if "\\" in path:
         raise ConfigError(
             f"{path} has a backslash, which the checkpoint library takes for a slash; rename it"
