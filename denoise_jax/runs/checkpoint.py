@@ -36,6 +36,7 @@ from denoise_jax.runs.checkpoint_items import (
 )
 from denoise_jax.runs.file_record import read_files
 from denoise_jax.runs.fingerprints import fingerprints, start_fingerprints
+from denoise_jax.runs.library_log import keep_library_log
 from denoise_jax.runs.run_folder import (
     CONFIG,
     DAMAGED,
@@ -86,6 +87,7 @@ class Checkpointer:
     ):
         self.folder = to_path(folder)
         check_usable_path(self.folder)
+        keep_library_log(None if read_only else self.folder.parent)
         self._options = ocp.CheckpointManagerOptions(
             **_kept(training),
             cleanup_tmp_directories=not read_only,

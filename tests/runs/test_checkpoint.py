@@ -7,6 +7,7 @@ import re
 import resource
 import shutil
 
+import absl.logging
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +27,15 @@ from denoise_jax.training.state import abstract_state, create_state
 
 FILES = {"sentencepiece.model": b"model", "vocabulary.json": b"{}"}
 DATA = {"shard_00000-of-00002": b"\x00\x01", "shard_00001-of-00002": bytes(range(256))}
+
+
+@pytest.fixture(autouse=True)
+def _quiet_absl():
+    """As on the command line: what Orbax logs would fill pytest's own files where files are limited."""
+    verbosity = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    yield
+    absl.logging.set_verbosity(verbosity)
 
 
 def _target(config, parallel):
