@@ -216,8 +216,8 @@ class LossConfig(Section):
     blocks: int = Field(
         1,
         ge=1,
-        description="Parts of a row whose logits are computed one after another, and again in the backward "
-        "pass: less memory where the vocabulary is large.",
+        description="Parts of a row whose logits are computed one after another, with their gradient: less "
+        "memory where the vocabulary is large.",
     )
 
 

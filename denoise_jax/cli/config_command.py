@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from denoise_jax.cli.arguments import parse_with_config
-from denoise_jax.cli.terminal import tell_export_problem
+from denoise_jax.cli.terminal import report_export_problem
 from denoise_jax.config import Config
 
 
@@ -23,5 +23,5 @@ def main(argv: list[str]) -> int:
     """Prints and returns 0. What the configuration rules out later is said on stderr."""
     config = parse_with_config(ConfigArguments, argv, "config").config
     print(config.model_dump_json(indent=2))
-    tell_export_problem(config)
+    report_export_problem(config)
     return 0

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from denoise_jax.cli.arguments import parse_with_config
-from denoise_jax.cli.terminal import quiet, tell_export_problem
+from denoise_jax.cli.terminal import quiet, report_export_problem
 from denoise_jax.config import Config
 from denoise_jax.errors import ConfigError, DataError
 from denoise_jax.paths import to_path
@@ -38,7 +38,7 @@ class PlanArguments:
 def main(argv: list[str]) -> int:
     """Prints a plan; 0 if it fits, 1 if not."""
     arguments = parse_with_config(PlanArguments, argv, "plan")
-    tell_export_problem(arguments.config)
+    report_export_problem(arguments.config)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the TPUs are only described
     config = _with_vocab_size(arguments.config)
     rate = _data_rate(config) if arguments.measure_data else None

@@ -81,7 +81,7 @@ def counter(description: str, total: int | None = None, *, shown: bool = True) -
         yield lambda done, total=None: bar.update(task, completed=done, total=total)
 
 
-def tell_export_problem(config: Config) -> None:
+def report_export_problem(config: Config) -> None:
     """Says on stderr, before a run, that its model cannot be exported to Transformers."""
     from denoise_jax.interop.model_config import export_problem
 

@@ -8,7 +8,7 @@ import tyro
 
 from denoise_jax.cli.arguments import parse_with_config
 from denoise_jax.cli.process_arguments import ProcessArguments
-from denoise_jax.cli.terminal import quiet, tell_export_problem
+from denoise_jax.cli.terminal import quiet, report_export_problem
 from denoise_jax.config import Config
 from denoise_jax.paths import to_path
 
@@ -31,7 +31,7 @@ class TrainArguments(ProcessArguments):
 def main(argv: list[str], command: str = "train") -> int:
     """Trains; 0 also if asked to stop before the end, 1 if the loss is not finite."""
     arguments = parse_with_config(TrainArguments, argv, command)
-    tell_export_problem(arguments.config)
+    report_export_problem(arguments.config)
     workdir = to_path(arguments.workdir)
     with quiet():
         from denoise_jax.parallel.memory import keep_freed_memory

@@ -25,7 +25,7 @@ from denoise_jax.interop.model_config import (
 )
 from denoise_jax.interop.safetensors_files import TensorFiles
 from denoise_jax.interop.tensor_names import leaf_shapes
-from denoise_jax.interop.tokenizer_import import from_huggingface, source_language
+from denoise_jax.interop.tokenizer_import import from_huggingface
 from denoise_jax.interop.weights import compute_dtype, read_params
 from denoise_jax.paths import absolute, to_path
 from denoise_jax.runs import run_folder
@@ -80,7 +80,7 @@ def _import(
     values = read_json(folder / CONFIG)
     read_model_config(values, "float32")  # reject an unsupported architecture before anything else
     files = TensorFiles(folder)
-    vocabulary_files = from_huggingface(folder)
+    vocabulary_files, language = from_huggingface(folder)
     vocabulary = vocabulary_from_files(vocabulary_files)
     hf_ids = vocabulary.hf_ids
     check_special_ids(values, hf_ids)
@@ -88,7 +88,7 @@ def _import(
     model = read_model_config(values, compute_dtype(files)).replace(vocab_size=len(vocabulary))
     start_id = int(hf_ids[vocabulary.start_id])
     generation, notes = read_generation_config(
-        folder, names.__getitem__, start_id, model.max_positions, source_language(folder)
+        folder, names.__getitem__, start_id, model.max_positions, language
     )
     config = _run_config(run, model, generation)
     params = read_params(

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
@@ -11,10 +12,18 @@ from denoise_jax.vocabulary.tokenizers import ORIGINAL_FILES, ROLES, names, read
 
 # The names in BART and mBART, used for roles that no file assigns.
 _USUAL = {"pad": "<pad>", "eos": "</s>", "unk": "<unk>", "bos": "<s>", "mask": "<mask>"}
+_DEFAULT_LANGUAGE = "en_XX"  # of both tokenizers of mBART
 
 
-def from_huggingface(folder: str | Path) -> dict[str, bytes]:
-    """The files of a vocabulary folder, name → content, made from a Hugging Face folder.
+class ImportedTokenizer(NamedTuple):
+    """A vocabulary folder made from a Hugging Face folder, and the language of its prompts."""
+
+    files: dict[str, bytes]  # name → content
+    language: str | None  # what the tokenizer adds to every text: the `src_lang` of mBART's, by default en_XX
+
+
+def from_huggingface(folder: str | Path) -> ImportedTokenizer:
+    """The tokenizer of a Hugging Face folder, as a vocabulary.
 
     The tokenizer files are copied byte for byte. vocabulary.json assigns the roles of the special tokens, as
     given by tokenizer_config.json, special_tokens_map.json or config.json, or else by the names in BART. The
@@ -52,7 +61,7 @@ def from_huggingface(folder: str | Path) -> dict[str, bytes]:
     if roles["mask"] not in tokens:
         roles["mask"] = None
     symbols = [name for name in _listed(files) if name in tokens]
-    opening, language_opens, _ = _frame(tokenizer, files, roles, symbols)
+    opening, language_opens, language = _frame(tokenizer, files, roles, symbols)
     info = {
         "type": "tokenizers",
         **roles,
@@ -62,21 +71,8 @@ def from_huggingface(folder: str | Path) -> dict[str, bytes]:
         **({"language_opens": True} if language_opens else {}),
     }
     content = {name: (folder / name).read_bytes() for name in ORIGINAL_FILES if (folder / name).is_file()}
-    return content | {INFO_FILE: (json.dumps(info, indent=2, ensure_ascii=False) + "\n").encode()}
-
-
-def source_language(folder: str | Path) -> str | None:
-    """The language that the tokenizer of a Hugging Face folder adds to every text, if it adds one.
-
-    That of MBartTokenizer and MBart50Tokenizer is their `src_lang`, by default en_XX; that of others is what
-    they add to the empty text.
-    """
-    folder = Path(folder)
-    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
-    tokens = list(tokenizer.get_vocab())
-    files = {name: _optional(folder / name) for name in (*ORIGINAL_FILES[1:], *_CONFIGS)}
-    roles = {role: _name(files, role, tokens) for role in _USUAL}
-    return _frame(tokenizer, files, roles, _listed(files))[2]
+    content[INFO_FILE] = (json.dumps(info, indent=2, ensure_ascii=False) + "\n").encode()
+    return ImportedTokenizer(content, language)
 
 
 def _frame(
@@ -98,9 +94,6 @@ def _frame(
         return empty[: end - 1], True, empty[end - 1]
     last = empty[-1]
     return empty[:end], False, last if last in languages and len(empty) == end + 2 else None
-
-
-_DEFAULT_LANGUAGE = "en_XX"  # of both tokenizers of mBART
 
 
 def _language_opens(files: dict[str, dict]) -> bool | None:

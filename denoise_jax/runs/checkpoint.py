@@ -5,6 +5,7 @@ A checkpoint folder has three items: `state` (parameters, optimizer state, step,
 state). Each tells its step: a checkpoint that was renamed, or put together from two, is damaged.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import shutil
@@ -43,7 +44,6 @@ from denoise_jax.runs.run_folder import (
     VOCABULARY,
     check_usable_path,
     parse_stored_config,
-    refuse_earlier_version,
 )
 
 State = dict  # a train state, or the part of it that is restored: see training/state.py
@@ -208,7 +208,8 @@ class Checkpointer:
             files = read_files(item, step)
             text = files[CONFIG]
         except (KeyError, ValueError, OSError) as error:
-            refuse_earlier_version(item / CONFIG)
+            with contextlib.suppress(OSError):  # version 0.1.0 wrote no record of the files
+                parse_stored_config((item / CONFIG).read_bytes(), item / CONFIG)
             raise CheckpointError(f"{self._path(step)} is not complete: {reason_of(error)}") from None
         config = parse_stored_config(text, item / CONFIG)
 

@@ -40,4 +40,4 @@ def keep_library_log(run: Path | None) -> None:
     for earlier in [found for found in logger.filters if isinstance(found, LibraryLog)]:
         logger.removeFilter(earlier)
     logger.addFilter(LibraryLog(run))
-    logger.setLevel(logging.ERROR)  # the command line shows no error of asyncio at all
+    logger.setLevel(logging.ERROR)  # `quiet` of the command line lets none of asyncio's errors pass

@@ -90,26 +90,16 @@ def parse_stored_config(text: bytes, file: Path) -> Config:
     try:
         return Config.model_validate_json(text)
     except ValidationError as error:
-        refuse_earlier_version(file)
         found = error.errors()
-        field = ".".join(map(str, found[0]["loc"])) or "its text"
-        raise CheckpointError(
-            f"{file} is not a configuration of this version: {field}: {found[0]['msg']}"
-        ) from None
-
-
-def refuse_earlier_version(file: Path) -> None:
-    """CheckpointError if the configuration in `file` is one of version 0.1.0."""
-    try:
-        Config.model_validate_json(file.read_bytes())
-    except OSError:
-        return
-    except ValidationError as error:
-        if _FIELDS_OF_0_1_0 & {tuple(finding["loc"]) for finding in error.errors()}:
+        if _FIELDS_OF_0_1_0 & {tuple(finding["loc"]) for finding in found}:
             raise CheckpointError(
                 f"{file} was written by denoise_jax 0.1.0, an earlier version whose runs this one cannot "
                 "read: use 0.1.0 for this run, or start a new run in another folder"
             ) from None
+        field = ".".join(map(str, found[0]["loc"])) or "its text"
+        raise CheckpointError(
+            f"{file} is not a configuration of this version: {field}: {found[0]['msg']}"
+        ) from None
 
 
 def existing_config(folder: Path) -> Config | None:

@@ -34,7 +34,7 @@ def test_no_progress_bar_outside_a_terminal(capfd):
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "reported"),
     [
         (["bart_base"], None),
         (["modern_base"], "model.gated_ffn=True"),
@@ -42,13 +42,13 @@ def test_no_progress_bar_outside_a_terminal(capfd):
         (["bart_base", "--model.norm", "rms"], "model.norm='rms' cannot be exported"),
     ],
 )
-def test_models_that_cannot_be_exported_are_told_before_a_run(flags, told, capsys):
+def test_models_that_cannot_be_exported_are_reported_before_a_run(flags, reported, capsys):
     assert main(["config", *flags]) == 0
     printed = capsys.readouterr()
     json.loads(printed.out)
     lines = printed.err.splitlines()
-    if told is None:
+    if reported is None:
         assert lines == []
     else:
         (line,) = lines
-        assert told in line and "BART and mBART in Transformers have" in line
+        assert reported in line and "BART and mBART in Transformers have" in line

@@ -188,7 +188,7 @@ def _write_records(file, texts):
         (lambda content: content[:20] + b"?" + content[21:], "corrupted record at"),
     ],
 )
-def test_damaged_files_are_told_in_one_line(configure, own, texts, tmp_path, damage, message):
+def test_damaged_files_are_reported_in_one_line(configure, own, texts, tmp_path, damage, message):
     file = tmp_path / "texts.tfrecord"
     _write_records(file, texts)
     file.write_bytes(damage(file.read_bytes()))

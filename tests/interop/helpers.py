@@ -83,7 +83,7 @@ def random_tensors(config: ModelConfig, rows: int) -> dict[str, np.ndarray]:
 def import_tokenizer(source: Path, folder: Path) -> Path:
     """A vocabulary folder, made from the tokenizer in a Hugging Face folder."""
     folder.mkdir()
-    for name, content in from_huggingface(source).items():
+    for name, content in from_huggingface(source).files.items():
         (folder / name).write_bytes(content)
     return folder
 

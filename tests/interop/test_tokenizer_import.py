@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer, processors
 
 from denoise_jax.errors import DataError
-from denoise_jax.interop.tokenizer_import import from_huggingface, source_language
+from denoise_jax.interop.tokenizer_import import from_huggingface
 
 
 def test_roles_follow_the_files_of_the_folder(bart_source, tmp_path):
@@ -16,7 +16,7 @@ def test_roles_follow_the_files_of_the_folder(bart_source, tmp_path):
     config = {"eos_token": {"content": "<s>"}, "additional_special_tokens": ["Ġthe"]}
     (source / "tokenizer_config.json").write_text(json.dumps(config))
     (source / "config.json").write_text('{"bos_token_id": 2, "decoder_start_token_id": 3}')
-    found = from_huggingface(source)
+    found = from_huggingface(source).files
     info = json.loads(found["vocabulary.json"])
     assert (info["eos"], info["bos"], info["start"], info["pad"]) == ("<s>", "</s>", "<unk>", "<pad>")
     assert info["symbols"] == ["Ġthe"]
@@ -51,8 +51,9 @@ def test_the_class_of_the_tokenizer_tells_where_languages_belong(mbart_folder, t
         source = shutil.copytree(mbart_folder, tmp_path / name)
         (source / "config.json").write_text('{"model_type": "mbart"}')
         (source / "tokenizer_config.json").write_text(json.dumps(config))
-        info = json.loads(from_huggingface(source)["vocabulary.json"])
-        return info["opening"], info.get("language_opens", False), source_language(source)
+        found = from_huggingface(source)
+        info = json.loads(found.files["vocabulary.json"])
+        return info["opening"], info.get("language_opens", False), found.language
 
     assert frame("50", tokenizer_class="MBart50Tokenizer", src_lang="ro_RO") == ([], True, "ro_RO")
     assert frame("50 fast", tokenizer_class="MBart50TokenizerFast") == ([], True, "en_XX")
@@ -65,7 +66,7 @@ def test_the_class_of_the_tokenizer_tells_where_languages_belong(mbart_folder, t
     )
     source = shutil.copytree(mbart_folder, tmp_path / "opened")
     opened.save(str(source / "tokenizer.json"))
-    assert source_language(source) == "ro_RO"
+    assert from_huggingface(source).language == "ro_RO"
     (source / "tokenizer_config.json").write_text('{"cls_token": "ro_RO"}')
-    assert source_language(source) is None, "a class token is no language: it opens every text"
-    assert json.loads(from_huggingface(source)["vocabulary.json"])["opening"] == ["ro_RO"]
+    assert from_huggingface(source).language is None, "a class token is no language: it opens every text"
+    assert json.loads(from_huggingface(source).files["vocabulary.json"])["opening"] == ["ro_RO"]

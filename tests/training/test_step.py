@@ -47,6 +47,19 @@ def _run(config, parallel, accumulation, batches, **model):
     return metrics, state
 
 
+def _assert_agree(run, expected_run):
+    """Two results of `_run` are the same within float tolerance."""
+    (metrics, state), (expected, expected_state) = run, expected_run
+    for ours, theirs in zip(metrics, expected, strict=True):
+        for name in theirs:
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-5, err_msg=name)
+    # Adam divides by the root of tiny second moments, so parameters agree less closely than losses.
+    for ours, theirs in zip(
+        jax.tree.leaves(state["params"]), jax.tree.leaves(expected_state["params"]), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=2e-4)
+
+
 @pytest.fixture(scope="module")
 def one_device(tiny_config, batches):
     return _run(tiny_config, ONE_DEVICE, 1, batches)
@@ -57,16 +70,8 @@ def one_device(tiny_config, batches):
     [pytest.param(*v, id=k, marks=[pytest.mark.slow] * (k in SLOW)) for k, v in VARIANTS.items()],
 )
 def test_any_mesh_agrees_with_one_device(tiny_config, batches, one_device, parallel, accumulation):
-    expected, expected_state = one_device
     metrics, state = _run(tiny_config, parallel, accumulation, batches)
-    for ours, theirs in zip(metrics, expected, strict=True):
-        for name in theirs:
-            np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-5, err_msg=name)
-    # Adam divides by the root of tiny second moments, so parameters agree less closely than losses.
-    for ours, theirs in zip(
-        jax.tree.leaves(state["params"]), jax.tree.leaves(expected_state["params"]), strict=True
-    ):
-        np.testing.assert_allclose(ours, theirs, atol=2e-4)
+    _assert_agree((metrics, state), one_device)
     training = {"accumulation_steps": accumulation}
     target = compiled_step(tiny_config.replace(parallel=parallel, training=training)).target
     for leaf, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(target), strict=True):
@@ -86,14 +91,7 @@ def test_blocks_of_the_loss_change_nothing_but_memory(tiny_config, batches, para
         config = tiny_config.replace(loss={"blocks": blocks, "label_smoothing": 0.1, "z_loss": 1e-3})
         return _run(config, parallel, accumulation, batches, tie_embeddings=tied)
 
-    (expected, expected_state), (measured, state) = run(1), run(4)
-    for ours, theirs in zip(measured, expected, strict=True):
-        for name in theirs:
-            np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-5, err_msg=name)
-    for ours, theirs in zip(
-        jax.tree.leaves(state["params"]), jax.tree.leaves(expected_state["params"]), strict=True
-    ):
-        np.testing.assert_allclose(ours, theirs, atol=2e-4)
+    _assert_agree(run(4), run(1))
 
 
 def test_with_blocks_the_logits_of_a_whole_row_do_not_exist(tiny_config):

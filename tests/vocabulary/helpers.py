@@ -70,6 +70,6 @@ def save_hf_folder(folder: Path, tokenizer: Tokenizer, model_type: str) -> Path:
 def save_imported(hf_folder: Path, folder: Path) -> Path:
     """Writes the vocabulary folder that is imported from `hf_folder`."""
     folder.mkdir()
-    for name, content in from_huggingface(hf_folder).items():
+    for name, content in from_huggingface(hf_folder).files.items():
         (folder / name).write_bytes(content)
     return folder
