@@ -73,6 +73,19 @@ class StateRecord(BaseModel):
     fingerprints: dict[str, int]  # leaf of the state → see fingerprints.py
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's manager, without polls of its own for a preemption.
+
+    All processes stop at the same poll, which JAX finds by a number that ascends from poll to poll. The
+    training loop polls more often than once a step. A poll with the number of a step, while a checkpoint is
+    saved, would set the number back, and a preemption at that moment would never be reported.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        """False: the training loop asks."""
+        return False
+
+
 class Checkpointer:
     """Checkpoints of one run, in `folder`/<step>. Saving continues in the background.
 
@@ -102,7 +115,7 @@ class Checkpointer:
     def _open(self) -> ocp.CheckpointManager:
         self._items = {"state": StateHandler(), "files": FilesHandler(), "meta": FilesHandler()}
         folder = epath.Path(absolute(self.folder))
-        return ocp.CheckpointManager(folder, options=self._options, item_handlers=self._items)
+        return _Manager(folder, options=self._options, item_handlers=self._items)
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from configs import quickstart
 from denoise_jax.config import TrainingConfig
@@ -85,6 +86,17 @@ def test_moments_in_bfloat16_are_restored_and_verified(tmp_path, tiny_config):
     restored = Checkpointer(tmp_path / "checkpoints", read_only=True).restore(3, target)
     _assert_same(restored, state)
     assert any(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(restored))
+
+
+def test_saving_does_not_poll_for_a_preemption(tmp_path, tiny_config, state, monkeypatch):
+    """The training loop counts its polls; one with the number of a step would make JAX lose a preemption."""
+    polls = []
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda n: bool(polls.append(n)))
+    checkpoints = Checkpointer(tmp_path / "checkpoints", tiny_config.training)
+    checkpoints.save(3, state, config=tiny_config, vocabulary=FILES, data=DATA)
+    checkpoints.close()
+    assert checkpoints.steps() == [3]
+    assert not polls
 
 
 @pytest.mark.parametrize("parallel", [{"data": 2, "fsdp": 2}, {"data": 1, "fsdp": 2, "tensor": 2}])
